@@ -1,0 +1,262 @@
+/* allocate.c - every buffer gets its place in its device's one allocation.
+ *
+ * In:  buffers with sizes, rings and slots.
+ * Out: offsets; the bytes of each device, by kind.
+ *
+ *     | weights | gradients | optimizer | kept, slots x ring each | scratch |
+ *
+ * Scratch is shared by all phases of the device, which run one at a time. Inside a phase two
+ * tensors may overlap when one is dead before the other is made: buffers in order of falling
+ * size, each at the lowest offset that is free during its life (greedy by size, Pisarchyk and
+ * Lee 2020). An element-wise result takes the place of an operand that dies there. In a loop,
+ * what is handed from turn to turn lives through the whole loop.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "program.h"
+
+/* A life: from the first to the last call that touches it, both included. */
+typedef struct {
+    int buffer; /* NONE: merged into another */
+    int from, to;
+    int64_t bytes, offset;
+    int into; /* the life whose place it shares, or NONE */
+} Life;
+
+typedef struct {
+    Arena *arena;
+    Program *p;
+    Device *d;
+    const Run *run;
+    Life *lives;
+    int n;
+    int *life_of; /* [buffers]: NONE where the phase does not touch it */
+} PhaseLives;
+
+static void extend(PhaseLives *x, int buffer, const Step *step, int call)
+{
+    Buffer *b = buffer == NONE ? NULL : &x->d->buffers.at[buffer];
+    if (!b || b->class != BUFFER_SCRATCH)
+        return;
+    int from = call, to = call;
+    bool local = b->count > 1 && b->ring == 1;
+    if (step->turns > 1 && !local) {
+        from = step->first;
+        to = step->first + step->ncalls - 1;
+    }
+    if (x->life_of[buffer] == NONE) {
+        x->life_of[buffer] = x->n;
+        x->lives[x->n++] = (Life){buffer, from, to, buffer_bytes(b), 0, NONE};
+        return;
+    }
+    Life *life = &x->lives[x->life_of[buffer]];
+    life->from = from < life->from ? from : life->from;
+    life->to = to > life->to ? to : life->to;
+}
+
+static void find_lives(PhaseLives *x)
+{
+    for (int s = 0; s < x->run->steps.n; s++) {
+        const Step *step = &x->run->steps.at[s];
+        for (int n = step->first; n < step->first + step->ncalls; n++) {
+            const Call *c = &x->run->calls.at[n];
+            for (int i = 0; i < c->nin + c->nout; i++) {
+                const Ref *r = i < c->nin ? &c->in[i] : &c->out[i - c->nin];
+                extend(x, r->buffer, step, n);
+                extend(x, r->entry, step, n);
+            }
+        }
+    }
+}
+
+static bool same_elements(const Program *p, ValueId a, ValueId b)
+{
+    const Value *x = &p->graph->values.at[a], *y = &p->graph->values.at[b];
+    return x->type == y->type && x->batched == y->batched && shape_equal(&x->shape, &y->shape);
+}
+
+static int place_of(const PhaseLives *x, int buffer)
+{
+    int i = x->life_of[buffer];
+    while (i != NONE && x->lives[i].into != NONE)
+        i = x->lives[i].into;
+    return i;
+}
+
+/* Element-wise results in the place of an operand whose life ends there. */
+static void find_in_place(PhaseLives *x)
+{
+    for (int n = 0; n < x->run->calls.n; n++) {
+        const Call *c = &x->run->calls.at[n];
+        if (c->kind != CALL_OP || x->p->graph->ops.at[c->op].kind != OP_FUSED)
+            continue;
+        const Ref *out = &c->out[0];
+        const Buffer *b = &x->d->buffers.at[out->buffer];
+        if (x->life_of[out->buffer] == NONE || b->ring != 1)
+            continue;
+        Life *to = &x->lives[x->life_of[out->buffer]];
+        for (int i = 0; i < c->nin && to->into == NONE; i++) {
+            const Ref *in = &c->in[i];
+            int at = in->buffer == NONE || in->entry != NONE ? NONE : place_of(x, in->buffer);
+            if (at == NONE || !same_elements(x->p, in->value, out->value) || &x->lives[at] == to)
+                continue;
+            Life *from = &x->lives[at];
+            if (from->to != n || to->from != n || from->bytes != to->bytes ||
+                x->d->buffers.at[in->buffer].ring != 1)
+                continue;
+            to->into = at;
+            from->to = to->to;
+        }
+    }
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const Life *const *x = a, *const *y = b;
+    if ((*x)->bytes != (*y)->bytes)
+        return (*x)->bytes > (*y)->bytes ? -1 : 1;
+    return (*x)->buffer < (*y)->buffer ? -1 : 1;
+}
+
+static int by_offset(const void *a, const void *b)
+{
+    const Life *const *x = a, *const *y = b;
+    return (*x)->offset < (*y)->offset ? -1 : (*x)->offset > (*y)->offset;
+}
+
+/* Lowest offset that no life overlapping in time uses. */
+static int64_t lowest_free(Life *const *placed, int n, const Life *life, Life **scratch)
+{
+    int k = 0;
+    for (int i = 0; i < n; i++)
+        if (placed[i]->from <= life->to && life->from <= placed[i]->to)
+            scratch[k++] = placed[i];
+    qsort(scratch, (size_t)k, sizeof *scratch, by_offset);
+    int64_t at = 0;
+    for (int i = 0; i < k && scratch[i]->offset < at + life->bytes; i++)
+        if (scratch[i]->offset + scratch[i]->bytes > at)
+            at = scratch[i]->offset + scratch[i]->bytes;
+    return at;
+}
+
+/* Offsets of one phase's scratch from 0; the bytes it needs. */
+static int64_t place_scratch(Program *p, Device *d, const Run *run)
+{
+    Arena *a = p->graph->arena;
+    PhaseLives x = {.arena = a,
+                .p = p,
+                .d = d,
+                .run = run,
+                .lives = ARENA_ARRAY(a, Life, d->buffers.n + 1),
+                .life_of = ARENA_ARRAY(a, int, d->buffers.n + 1)};
+    for (int b = 0; b < d->buffers.n; b++)
+        x.life_of[b] = NONE;
+    find_lives(&x);
+    find_in_place(&x);
+    Life **sorted = ARENA_ARRAY(a, Life *, x.n + 1), **scratch = ARENA_ARRAY(a, Life *, x.n + 1);
+    int n = 0;
+    for (int i = 0; i < x.n; i++)
+        if (x.lives[i].into == NONE)
+            sorted[n++] = &x.lives[i];
+    qsort(sorted, (size_t)n, sizeof *sorted, by_size);
+    int64_t total = 0;
+    for (int i = 0; i < n; i++) {
+        sorted[i]->offset = lowest_free(sorted, i, sorted[i], scratch);
+        if (sorted[i]->offset + sorted[i]->bytes > total)
+            total = sorted[i]->offset + sorted[i]->bytes;
+    }
+    for (int i = 0; i < x.n; i++) {
+        int root = i;
+        while (x.lives[root].into != NONE)
+            root = x.lives[root].into;
+        d->buffers.at[x.lives[i].buffer].offset = x.lives[root].offset;
+    }
+    return total;
+}
+
+static int largest_first(const void *a, const void *b)
+{
+    const Buffer *const *x = a, *const *y = b;
+    int64_t p = buffer_bytes(*x), q = buffer_bytes(*y);
+    return p > q ? -1 : p < q;
+}
+
+/* The device's largest things, and what would make the plan fit. */
+static void report_limit(const Program *p, Device *d, Diag *diag)
+{
+    Arena *a = p->graph->arena;
+    const Devices *limit = &p->model->settings.devices;
+    diag_error(diag, limit->at, "%s needs %s, more than its memory of %s", d->name,
+               show_bytes(a, d->bytes), show_bytes(a, limit->memory));
+    const Buffer **sorted = ARENA_ARRAY(a, const Buffer *, d->buffers.n + 1);
+    for (int b = 0; b < d->buffers.n; b++)
+        sorted[b] = &d->buffers.at[b];
+    qsort(sorted, (size_t)d->buffers.n, sizeof *sorted, largest_first);
+    Text t = {.arena = a};
+    for (int b = 0; b < d->buffers.n && b < 3; b++)
+        text_printf(&t, "%s%s (%s, %s)", b ? ", " : "", sorted[b]->name,
+                    buffer_class_name(sorted[b]->class), show_bytes(a, buffer_bytes(sorted[b])));
+    diag_help(diag, "the largest: %s", t.at);
+    int64_t fixed = d->class_bytes[BUFFER_WEIGHT] + d->class_bytes[BUFFER_GRAD] +
+                    d->class_bytes[BUFFER_STATE];
+    if (fixed > limit->memory) {
+        int64_t all = 0;
+        for (int i = 0; i < p->devices.n; i++)
+            for (int k = BUFFER_WEIGHT; k <= BUFFER_STATE; k++)
+                all += p->devices.at[i].class_bytes[k];
+        int64_t stages = (all + limit->memory - 1) / limit->memory;
+        diag_help(diag,
+                  "weights, gradients and optimizer alone need %s: at least %lld devices, or "
+                  "an optimizer with less state",
+                  show_bytes(a, fixed), (long long)(stages > p->devices.n ? stages : p->devices.n + 1));
+        return;
+    }
+    int64_t each = (d->bytes - fixed) / (p->microbatch > 0 ? p->microbatch : 1);
+    int64_t fits = each > 0 ? (limit->memory - fixed) / each : 0;
+    if (fits >= 1)
+        diag_help(diag, "parallel.microbatch = %lld would fit", (long long)fits);
+    if (p->model->settings.parallel.schedule == SCHEDULE_GPIPE)
+        diag_help(diag, "schedule = 1f1b keeps at most %d micro-batches instead of %d",
+                  p->devices.n < p->microbatches ? p->devices.n : p->microbatches, p->microbatches);
+    else if (fits < 1)
+        diag_help(diag, "more devices, or a smaller batch or model, would fit");
+}
+
+bool allocate(Program *p, Diag *diag)
+{
+    for (int i = 0; i < p->devices.n; i++) {
+        Device *d = &p->devices.at[i];
+        int64_t at = 0;
+        for (int class = 0; class < BUFFER_SCRATCH; class++) {
+            int64_t begin = at;
+            for (int b = 0; b < d->buffers.n; b++) {
+                Buffer *x = &d->buffers.at[b];
+                if ((int)x->class != class)
+                    continue;
+                x->offset = at;
+                if (!add_i64(at, buffer_bytes(x), &at)) {
+                    diag_error(diag, p->model->settings.devices.at, "%s needs more than 2^63 bytes",
+                               d->name);
+                    return false;
+                }
+            }
+            d->class_bytes[class] = at - begin;
+        }
+        int64_t most = 0;
+        for (int c = 0; c < d->chunks.n; c++)
+            for (int k = 0; k < RUN_KINDS; k++) {
+                int64_t n = place_scratch(p, d, &p->chunks.at[d->chunks.at[c]].run[k]);
+                most = n > most ? n : most;
+            }
+        for (int b = 0; b < d->buffers.n; b++)
+            if (d->buffers.at[b].class == BUFFER_SCRATCH)
+                d->buffers.at[b].offset += at;
+        d->class_bytes[BUFFER_SCRATCH] = most;
+        d->bytes = at + most;
+        int64_t limit = p->model->settings.devices.memory;
+        if (limit > 0 && d->bytes > limit)
+            report_limit(p, d, diag);
+    }
+    return diag_errors(diag) == 0;
+}

@@ -1,0 +1,234 @@
+/* base.c - the arena, growing arrays, growing text, and numbers as people read them.
+ *
+ * The arena is a list of zeroed chunks, filled from the front. A request larger than a quarter of
+ * a chunk gets a chunk of its own, put behind the current one so that the current one
+ * keeps being filled. */
+#include "base.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHUNK_SIZE = 256 << 10, ALIGNMENT = 16 };
+
+typedef struct Chunk Chunk;
+struct Chunk {
+    _Alignas(ALIGNMENT) Chunk *next;
+    size_t used, size; /* bytes of data[] */
+    _Alignas(ALIGNMENT) unsigned char data[];
+};
+
+struct Arena {
+    Chunk *first;
+};
+
+static _Noreturn void die_of_memory(void)
+{
+    fputs("mdlc: error: out of memory\n", stderr);
+    exit(2);
+}
+
+static Chunk *chunk_new(size_t size)
+{
+    if (size > SIZE_MAX - sizeof(Chunk))
+        die_of_memory();
+    Chunk *c = calloc(1, sizeof(Chunk) + size);
+    if (!c)
+        die_of_memory();
+    c->size = size;
+    return c;
+}
+
+Arena *arena_new(void)
+{
+    Arena *a = calloc(1, sizeof *a);
+    if (!a)
+        die_of_memory();
+    a->first = chunk_new(CHUNK_SIZE);
+    return a;
+}
+
+void arena_free(Arena *a)
+{
+    if (!a)
+        return;
+    for (Chunk *c = a->first, *next; c; c = next) {
+        next = c->next;
+        free(c);
+    }
+    free(a);
+}
+
+void *arena_alloc(Arena *a, size_t size)
+{
+    if (size > PTRDIFF_MAX)
+        die_of_memory();
+    /* A request for nothing still gets an address of its own. */
+    size = size ? (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : ALIGNMENT;
+    Chunk *c = a->first;
+    if (size > CHUNK_SIZE / 4) {
+        Chunk *own = chunk_new(size);
+        own->used = size;
+        own->next = c->next;
+        c->next = own;
+        return own->data;
+    }
+    if (c->size - c->used < size) {
+        c = chunk_new(CHUNK_SIZE);
+        c->next = a->first;
+        a->first = c;
+    }
+    void *p = c->data + c->used;
+    c->used += size;
+    return p;
+}
+
+void *arena_copy(Arena *a, const void *from, size_t size)
+{
+    void *p = arena_alloc(a, size);
+    if (size)
+        memcpy(p, from, size);
+    return p;
+}
+
+char *arena_strndup(Arena *a, const char *s, size_t n)
+{
+    if (n == SIZE_MAX)
+        die_of_memory();
+    char *p = arena_alloc(a, n + 1);
+    if (n)
+        memcpy(p, s, n);
+    return p;
+}
+
+static char *print_in_arena(Arena *a, const char *format, va_list args, size_t *length)
+{
+    va_list again;
+    va_copy(again, args);
+    int n = vsnprintf(NULL, 0, format, again);
+    va_end(again);
+    if (n < 0)
+        die_of_memory();
+    char *p = arena_alloc(a, (size_t)n + 1);
+    vsnprintf(p, (size_t)n + 1, format, args);
+    *length = (size_t)n;
+    return p;
+}
+
+char *arena_printf(Arena *a, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    size_t length;
+    char *p = print_in_arena(a, format, args, &length);
+    va_end(args);
+    return p;
+}
+
+void *vec_grow(Arena *a, void *at, int n, int *cap, size_t size)
+{
+    if (*cap > INT32_MAX / 2)
+        die_of_memory();
+    int bigger = *cap ? *cap * 2 : 4;
+    if ((size_t)bigger > PTRDIFF_MAX / size)
+        die_of_memory();
+    void *p = arena_alloc(a, (size_t)bigger * size);
+    if (n)
+        memcpy(p, at, (size_t)n * size);
+    *cap = bigger;
+    return p;
+}
+
+void text_add_n(Text *t, const char *s, size_t n)
+{
+    if (n > PTRDIFF_MAX - t->n - 1)
+        die_of_memory();
+    if (t->n + n + 1 > t->cap) {
+        size_t cap = t->cap ? t->cap : 64;
+        while (cap < t->n + n + 1)
+            cap *= 2;
+        char *at = arena_alloc(t->arena, cap);
+        if (t->n)
+            memcpy(at, t->at, t->n);
+        t->at = at;
+        t->cap = cap;
+    }
+    if (n)
+        memcpy(t->at + t->n, s, n);
+    t->n += n;
+    t->at[t->n] = '\0';
+}
+
+void text_add(Text *t, const char *s)
+{
+    text_add_n(t, s, strlen(s));
+}
+
+void text_printf(Text *t, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    size_t length;
+    const char *s = print_in_arena(t->arena, format, args, &length);
+    va_end(args);
+    text_add_n(t, s, length);
+}
+
+bool mul_i64(int64_t a, int64_t b, int64_t *out)
+{
+    return !__builtin_mul_overflow(a, b, out);
+}
+
+bool add_i64(int64_t a, int64_t b, int64_t *out)
+{
+    return !__builtin_add_overflow(a, b, out);
+}
+
+int64_t round_up(int64_t n, int64_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+const char *show_count(Arena *a, int64_t n)
+{
+    char digits[24];
+    snprintf(digits, sizeof digits, "%" PRIu64, n < 0 ? 0 - (uint64_t)n : (uint64_t)n);
+    size_t length = strlen(digits);
+    Text t = {.arena = a};
+    if (n < 0)
+        text_add(&t, "-");
+    for (size_t i = 0; i < length; i++) {
+        if (i && (length - i) % 3 == 0)
+            text_add(&t, ",");
+        text_add_n(&t, digits + i, 1);
+    }
+    return t.at;
+}
+
+/* One decimal, the largest prefix that keeps the number at 1 or more. */
+static const char *show_scaled(Arena *a, double n, double step, const char *const *prefixes,
+                               int nprefixes, const char *unit)
+{
+    int p = 0;
+    /* Compared after rounding, so that 1023.96 KiB is shown as 1.0 MiB. */
+    while (p + 1 < nprefixes && fabs(n) >= step - (p ? 0.05 : 0.0)) {
+        n /= step;
+        p++;
+    }
+    if (!p && n == floor(n))
+        return arena_printf(a, "%.0f %s", n, unit);
+    return arena_printf(a, "%.1f %s%s", n, prefixes[p], unit);
+}
+
+const char *show_bytes(Arena *a, int64_t n)
+{
+    static const char *const prefixes[] = {"", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"};
+    return show_scaled(a, (double)n, 1024, prefixes, 7, "B");
+}
+
+const char *show_quantity(Arena *a, double n, const char *unit)
+{
+    static const char *const prefixes[] = {"", "K", "M", "G", "T", "P", "E"};
+    return show_scaled(a, n, 1000, prefixes, 7, unit);
+}

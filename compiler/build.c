@@ -1,0 +1,287 @@
+/* build.c - from a Program to files: mdlc emit, mdlc build, mdlc run.
+ *
+ * A build happens in a scratch directory, where each stage is compiled on its own, several
+ * at once; what comes of it gets its name last, by a rename. */
+#include "build.h"
+
+#include <errno.h>
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "files_out.h"
+
+/* ------------------------------------------------------------------------- names */
+
+/* The name of the model's file without directory and ending. */
+static const char *stem(Arena *a, const char *input)
+{
+    const char *slash = strrchr(input, '/');
+    const char *name = slash ? slash + 1 : input;
+    const char *dot = strrchr(name, '.');
+    size_t n = dot && dot != name ? (size_t)(dot - name) : strlen(name);
+    bool file = strcmp(input, "-") != 0 && n > 0 && strcmp(name, ".mdl") != 0;
+    return file ? arena_strndup(a, name, n) : "trainer";
+}
+
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* NULL, with a message, when the name that would be taken is in use. */
+static const char *trainer_name(Arena *a, const Options *o)
+{
+    const char *path = o->output ? o->output : stem(a, o->input);
+    struct stat st;
+    if (strcmp(o->input, "-") != 0 && same_file(path, o->input))
+        fprintf(stderr, "mdlc: the trainer would replace %s; name it with -o\n", o->input);
+    else if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        fprintf(stderr, "mdlc: %s is a directory; name the trainer with -o\n", path);
+    else
+        return path;
+    return NULL;
+}
+
+/* -------------------------------------------------------------------------- emit */
+
+/* Enough of the first line to tell a generated file from one that a person wrote. */
+static const char *mark_of(const char *name)
+{
+    return strncmp(name, "stage_", 6) == 0  ? "/* stage_"
+           : strcmp(name, "trainer.c") == 0 ? "/* trainer.c: the model "
+                                            : "# Builds the trainer of the model ";
+}
+
+static bool is_generated(Arena *a, const char *path, const char *name)
+{
+    const char *mark = mark_of(name), *head = file_read(a, path, strlen(mark), NULL);
+    return head && strcmp(head, mark) == 0;
+}
+
+/* The number of a file named stage_N.c; -1 for other names. */
+static long stage_number(const char *name)
+{
+    if (strncmp(name, "stage_", 6) != 0 || name[6] < '0' || name[6] > '9')
+        return -1;
+    char *end;
+    errno = 0;
+    long n = strtol(name + 6, &end, 10);
+    return errno == 0 && strcmp(end, ".c") == 0 ? n : -1;
+}
+
+/* Removes the stages of an earlier emit of a model that had more. */
+static bool remove_stale(Arena *a, const char *dir, int stages)
+{
+    DIR *d = opendir(dir);
+    if (!d) {
+        fprintf(stderr, "mdlc: cannot list %s: %s\n", dir, strerror(errno));
+        return false;
+    }
+    VEC(const char *) stale = {0};
+    for (struct dirent *e; (e = readdir(d));) {
+        const char *path = arena_printf(a, "%s/%s", dir, e->d_name);
+        if (stage_number(e->d_name) >= stages && is_generated(a, path, e->d_name))
+            VEC_PUSH(a, &stale, path);
+    }
+    closedir(d);
+    for (int i = 0; i < stale.n; i++) {
+        if (unlink(stale.at[i]) == 0)
+            continue;
+        fprintf(stderr, "mdlc: cannot remove %s: %s\n", stale.at[i], strerror(errno));
+        return false;
+    }
+    return true;
+}
+
+/* No file that mdlc has not written is in the way. */
+static bool may_replace(Arena *a, const char *dir, const EmittedFiles *files)
+{
+    for (int i = 0; i < files->n; i++) {
+        const char *name = files->at[i].name, *path = arena_printf(a, "%s/%s", dir, name);
+        struct stat st;
+        if (stat(path, &st) != 0 || (S_ISREG(st.st_mode) && is_generated(a, path, name)))
+            continue;
+        fprintf(stderr,
+                "mdlc: %s is there and was not written by mdlc; it is left alone: name another "
+                "directory with -o\n",
+                path);
+        return false;
+    }
+    return true;
+}
+
+static bool write_files(Arena *a, const char *dir, const EmittedFiles *files)
+{
+    for (int i = 0; i < files->n; i++)
+        if (!build_replace_file(arena_printf(a, "%s/%s", dir, files->at[i].name),
+                                files->at[i].text))
+            return false;
+    return true;
+}
+
+int build_emit(const Options *o, const Compilation *c)
+{
+    Arena *a = c->arena;
+    const char *dir = o->output ? o->output : arena_printf(a, "%s_src", stem(a, o->input));
+    EmittedFiles files = emit_host(c->program, c->diag);
+    if (!directory_make(a, dir, 0777) || !may_replace(a, dir, &files) ||
+        !write_files(a, dir, &files) || !remove_stale(a, dir, c->program->devices.n))
+        return EXIT_USE;
+    if (o->quiet)
+        return EXIT_DONE;
+    printf("%s:", dir);
+    for (int i = 0; i < files.n; i++)
+        printf(" %s", files.at[i].name);
+    printf("\n");
+    return EXIT_DONE;
+}
+
+/* ------------------------------------------------------------------------- build */
+
+static void show_log(const char *path)
+{
+    FILE *f = fopen(path, "r");
+    if (!f)
+        return;
+    char block[4096];
+    for (size_t n; (n = fread(block, 1, sizeof block, f)) > 0;)
+        fwrite(block, 1, n, stderr);
+    fclose(f);
+}
+
+static const Job *first_failed(const Job *jobs, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (jobs[i].end != JOB_DONE && jobs[i].end != JOB_STOPPED)
+            return &jobs[i];
+    return NULL;
+}
+
+/* Says why a job did not end well. compiling: a fault may be in what mdlc has written. */
+static int explain(Workshop *w, const Job *j, bool compiling)
+{
+    if (j->end == JOB_NOT_BEGUN) {
+        toolchain_say_missing(&w->tools, j->number);
+        return EXIT_USE;
+    }
+    show_log(j->log);
+    if (j->end == JOB_KILLED) {
+        fprintf(stderr, "mdlc: the C compiler was ended by signal %d (%s)%s\n", j->number,
+                strsignal(j->number), j->number == 9 ? "; there may be too little memory" : "");
+        return EXIT_USE;
+    }
+    if (!compiling) {
+        fputs("mdlc: the trainer could not be linked; mdlc doctor says what is missing\n", stderr);
+        return EXIT_USE;
+    }
+    if (!toolchain_works(w->arena, &w->tools, w->dir, false)) {
+        fprintf(stderr,
+                "mdlc: %s with these flags compiles no program at all; mdlc doctor says more\n",
+                words_show(w->arena, &w->tools.cc));
+        return EXIT_USE;
+    }
+    fprintf(stderr, "mdlc: the C that was written does not compile; it is kept in %s\n", w->dir);
+    w->keep = true;
+    return EXIT_BUG;
+}
+
+static int run_jobs(Workshop *w, Job *jobs, int n, bool compiling)
+{
+    jobs_run(w->arena, jobs, n, cores_online(), w->verbose);
+    if (interrupts_came())
+        return EXIT_USE;
+    const Job *failed = first_failed(jobs, n);
+    if (failed)
+        return explain(w, failed, compiling);
+    if (w->verbose)
+        for (int i = 0; i < n; i++)
+            show_log(jobs[i].log);
+    return EXIT_DONE;
+}
+
+static bool is_source(const char *name)
+{
+    size_t n = strlen(name);
+    return n > 2 && strcmp(name + n - 2, ".c") == 0;
+}
+
+int workshop_build(Workshop *w, const EmittedFiles *files, const char **program)
+{
+    Arena *a = w->arena;
+    VEC(Job) jobs = {0};
+    VEC(const char *) objects = {0};
+    if (!write_files(a, w->dir, files))
+        return EXIT_USE;
+    for (int i = 0; i < files->n; i++) {
+        const char *name = files->at[i].name;
+        if (!is_source(name))
+            continue;
+        const char *object = arena_printf(a, "%s/%s.o", w->dir, name);
+        VEC_PUSH(a, &objects, object);
+        VEC_PUSH(a, &jobs,
+                 toolchain_compile(a, &w->tools, arena_printf(a, "%s/%s", w->dir, name), object));
+    }
+    int code = run_jobs(w, jobs.at, jobs.n, true);
+    if (code != EXIT_DONE)
+        return code;
+    *program = arena_printf(a, "%s/trainer", w->dir);
+    Job link = toolchain_link(a, &w->tools, objects.at, objects.n, *program);
+    return run_jobs(w, &link, 1, false);
+}
+
+bool workshop_open(Workshop *w, const Options *o, const Compilation *c)
+{
+    *w = (Workshop){.arena = c->arena, .verbose = o->verbose};
+    clock_gettime(CLOCK_MONOTONIC, &w->begun);
+    const char *problem = toolchain_find(c->arena, &w->tools, c->program->real_size == 8);
+    if (problem) {
+        fprintf(stderr, "mdlc: %s\n", problem);
+        return false;
+    }
+    interrupts_hold();
+    w->dir = scratch_make(c->arena);
+    if (!w->dir)
+        interrupts_release();
+    return w->dir != NULL;
+}
+
+void workshop_close(Workshop *w)
+{
+    if (!w->keep)
+        scratch_remove(w->arena, w->dir);
+    interrupts_release();
+}
+
+void workshop_report(const Workshop *w, const Compilation *c, const char *program, FILE *to)
+{
+    struct timespec now;
+    struct stat st;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    double seconds = (double)(now.tv_sec - w->begun.tv_sec) +
+                     1e-9 * (double)(now.tv_nsec - w->begun.tv_nsec);
+    int stages = c->program->devices.n;
+    fprintf(to, "%s: %d stage%s, %s, built in %.1f s\n", c->model->name, stages,
+            stages == 1 ? "" : "s",
+            show_bytes(w->arena, stat(program, &st) == 0 ? (int64_t)st.st_size : 0), seconds);
+}
+
+int build_trainer(const Options *o, const Compilation *c)
+{
+    const char *output = trainer_name(c->arena, o), *program;
+    Workshop w;
+    if (!output || !workshop_open(&w, o, c))
+        return EXIT_USE;
+    EmittedFiles files = emit_host(c->program, c->diag);
+    int code = workshop_build(&w, &files, &program);
+    if (code == EXIT_DONE && !file_replace_by_copy(c->arena, output, program, 0777))
+        code = EXIT_USE;
+    if (code == EXIT_DONE && !o->quiet)
+        workshop_report(&w, c, program, stdout);
+    workshop_close(&w);
+    return code;
+}

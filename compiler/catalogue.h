@@ -1,0 +1,21 @@
+/* catalogue.h - devices that people have, by name. */
+#ifndef MDLC_CATALOGUE_H
+#define MDLC_CATALOGUE_H
+
+#include <stdint.h>
+
+typedef struct {
+    const char *name;
+    int64_t memory;   /* bytes; 0: no limit */
+    double compute;   /* FLOP/s of dense f32 products, in TF32 where there is that */
+    double bandwidth; /* bytes/s of the device's memory */
+    double link;      /* bytes/s between two devices of one node, one way */
+    double latency;   /* s, of a message between them */
+} DeviceType;
+
+extern const DeviceType catalogue[];
+extern const int catalogue_size;
+
+const DeviceType *catalogue_find(const char *name); /* NULL: not there */
+
+#endif

@@ -1,0 +1,589 @@
+/* communicate.c - transfers and waits around the runs, and slots for the micro-batches.
+ *
+ * In:  phases, links, and the compute order of every device.
+ * Out: the ordered actions of each device; how many micro-batches each buffer holds.
+ *
+ * A device has two streams: runs on one, transfers on the other, each in its own order. For
+ * links that hold nothing (a send completes only when its receive has started) no order of
+ * transfers deadlocks if all devices take theirs from one global order that respects the
+ * computation. That order comes from a simulation with F = 1, B = 2 and instant transfers:
+ * micro-batch m crosses a link at
+ *
+ *     max(its producer has finished, the consumer of micro-batch m - 1 starts)
+ *
+ * so that one message is under way while the one before is computed on, and no more memory
+ * is held than that. Ties: activations before gradients, activations from the front,
+ * gradients from the back.
+ *
+ * A device's list puts each transfer as early as the global order allows. Slots are then read
+ * off the lists: a buffer holds every micro-batch between its first and its last access.
+ * Waits order the two streams where one reads what the other wrote, and where one writes
+ * over what the other has read.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "program.h"
+
+/* What the simulation knows about one link: for each micro-batch. */
+typedef struct {
+    bool used;
+    int *made, *taken; /* slots of the producer's and first consumer's lists; NONE */
+    double *made_at, *taken_at;
+} Crossing;
+
+typedef struct {
+    double at;
+    int order; /* ties: activations from the front, then gradients from the back */
+    int link, m;
+} Transfer;
+
+/* Links that a run reads from or writes to. */
+typedef struct {
+    VEC(int) reads, writes;
+} RunLinks;
+
+typedef struct {
+    Program *p;
+    Arena *arena;
+    const SlotList *slots;
+    ActionList *lists; /* [devices] */
+    RunLinks *run_links; /* [chunks * RUN_KINDS] */
+    Crossing *crossing;  /* [links] */
+    double **start, **finish; /* [devices][slots] */
+    int M;
+} Comm;
+
+/* ------------------------------------------------------------ what runs touch */
+
+static bool run_writes(const Run *run, int buffer)
+{
+    for (int i = 0; i < run->calls.n; i++)
+        for (int k = 0; k < run->calls.at[i].nout; k++)
+            if (run->calls.at[i].out[k].buffer == buffer)
+                return true;
+    return false;
+}
+
+static void find_run_links(Comm *c)
+{
+    Program *p = c->p;
+    for (int i = 0; i < p->devices.n; i++) {
+        Device *d = &p->devices.at[i];
+        int *fills = ARENA_ARRAY(c->arena, int, d->buffers.n + 1);
+        for (int b = 0; b < d->buffers.n; b++)
+            fills[b] = d->buffers.at[b].class == BUFFER_KEPT ? d->buffers.at[b].link : NONE;
+        for (int k = 0; k < d->chunks.n * RUN_KINDS; k++) {
+            int chunk = d->chunks.at[k / RUN_KINDS];
+            const Run *run = &p->chunks.at[chunk].run[k % RUN_KINDS];
+            RunLinks *rl = &c->run_links[chunk * RUN_KINDS + k % RUN_KINDS];
+            for (int n = 0; n < run->calls.n; n++)
+                for (int r = 0; r < run->calls.at[n].nin; r++) {
+                    const Ref *ref = &run->calls.at[n].in[r];
+                    int seen[2] = {ref->buffer, ref->entry};
+                    for (int s = 0; s < 2; s++) {
+                        int link = seen[s] == NONE ? NONE : fills[seen[s]];
+                        bool known = link == NONE;
+                        for (int x = 0; x < rl->reads.n && !known; x++)
+                            known = rl->reads.at[x] == link;
+                        if (!known)
+                            VEC_PUSH(c->arena, &rl->reads, link);
+                    }
+                }
+        }
+    }
+    for (int l = 0; l < p->links.n; l++) {
+        const Link *link = &p->links.at[l];
+        if (link->kind != LINK_ACTIVATION && link->kind != LINK_GRADIENT)
+            continue;
+        for (int k = 0; k < RUN_KINDS; k++)
+            if (run_writes(&p->chunks.at[link->from_chunk].run[k], link->source.buffer))
+                VEC_PUSH(c->arena, &c->run_links[link->from_chunk * RUN_KINDS + k].writes, l);
+    }
+}
+
+/* ----------------------------------------------------------------- simulation */
+
+/* Unit times of every run, in whatever order the devices can go on. */
+static void simulate(Comm *c)
+{
+    Program *p = c->p;
+    int C = p->chunks.n, M = c->M, D = p->devices.n;
+    double *done = ARENA_ARRAY(c->arena, double, C * 2 * M);
+    for (int i = 0; i < C * 2 * M; i++)
+        done[i] = -1;
+    int *next = ARENA_ARRAY(c->arena, int, D);
+    bool moved = true;
+    while (moved) {
+        moved = false;
+        for (int d = 0; d < D; d++)
+            for (; next[d] < c->slots[d].n; next[d]++) {
+                Slot s = c->slots[d].at[next[d]];
+                const Chunk *chunk = &p->chunks.at[s.chunk];
+                int way = s.run == RUN_B;
+                double t = next[d] ? c->finish[d][next[d] - 1] : 0;
+                bool ready = true;
+                for (int i = 0; i < chunk->after[s.run].n && ready; i++) {
+                    double x = done[(chunk->after[s.run].at[i] * 2 + way) * M + s.m];
+                    ready = x >= 0;
+                    t = x > t ? x : t;
+                }
+                if (!ready)
+                    break;
+                c->start[d][next[d]] = t;
+                t += s.run == RUN_F ? 1 : s.run == RUN_B ? 2 : 0;
+                c->finish[d][next[d]] = t;
+                if (s.run != RUN_E)
+                    done[(s.chunk * 2 + way) * M + s.m] = t;
+                moved = true;
+            }
+    }
+}
+
+static void find_crossings(Comm *c)
+{
+    Program *p = c->p;
+    for (int l = 0; l < p->links.n; l++) {
+        Crossing *x = &c->crossing[l];
+        x->made = ARENA_ARRAY(c->arena, int, 2 * c->M);
+        x->taken = x->made + c->M;
+        x->made_at = ARENA_ARRAY(c->arena, double, 2 * c->M);
+        x->taken_at = x->made_at + c->M;
+        for (int m = 0; m < 2 * c->M; m++)
+            x->made[m] = NONE;
+    }
+    for (int d = 0; d < p->devices.n; d++)
+        for (int j = 0; j < c->slots[d].n; j++) {
+            Slot s = c->slots[d].at[j];
+            const RunLinks *rl = &c->run_links[s.chunk * RUN_KINDS + (int)s.run];
+            for (int i = 0; i < rl->writes.n; i++) {
+                Crossing *x = &c->crossing[rl->writes.at[i]];
+                x->made[s.m] = j;
+                x->made_at[s.m] = c->finish[d][j];
+            }
+            for (int i = 0; i < rl->reads.n; i++) {
+                Crossing *x = &c->crossing[rl->reads.at[i]];
+                if (x->taken[s.m] != NONE)
+                    continue;
+                x->taken[s.m] = j;
+                x->taken_at[s.m] = c->start[d][j];
+            }
+        }
+    for (int l = 0; l < p->links.n; l++)
+        c->crossing[l].used = c->crossing[l].made[0] != NONE && c->crossing[l].taken[0] != NONE;
+}
+
+static int by_time(const void *a, const void *b)
+{
+    const Transfer *x = a, *y = b;
+    if (x->at < y->at || x->at > y->at)
+        return x->at < y->at ? -1 : 1;
+    if (x->order != y->order)
+        return x->order < y->order ? -1 : 1;
+    if (x->m != y->m)
+        return x->m < y->m ? -1 : 1;
+    return x->link < y->link ? -1 : x->link > y->link;
+}
+
+static Transfer *order_transfers(Comm *c, int *count)
+{
+    Program *p = c->p;
+    int n = 0;
+    for (int l = 0; l < p->links.n; l++)
+        n += c->crossing[l].used ? c->M : 0;
+    Transfer *t = ARENA_ARRAY(c->arena, Transfer, n + 1);
+    *count = 0;
+    for (int l = 0; l < p->links.n; l++) {
+        const Crossing *x = &c->crossing[l];
+        const Link *link = &p->links.at[l];
+        bool forward = link->kind == LINK_ACTIVATION;
+        for (int m = 0; x->used && m < c->M; m++) {
+            double at = x->made_at[m];
+            if (m > 0 && x->taken_at[m - 1] > at)
+                at = x->taken_at[m - 1];
+            int order = forward ? link->from_chunk : 2 * p->chunks.n - link->from_chunk;
+            t[(*count)++] = (Transfer){at, order, l, m};
+        }
+    }
+    qsort(t, (size_t)*count, sizeof *t, by_time);
+    return t;
+}
+
+/* ---------------------------------------------------------------------- lists */
+
+typedef struct {
+    Action action;
+    int anchor; /* before this slot */
+} Anchored;
+typedef VEC(Anchored) AnchoredList;
+
+/* Each transfer at both of its ends, never before one that the global order has earlier. */
+static AnchoredList *anchor_transfers(Comm *c)
+{
+    Program *p = c->p;
+    int n;
+    Transfer *t = order_transfers(c, &n);
+    AnchoredList *ends = ARENA_ARRAY(c->arena, AnchoredList, p->devices.n);
+    int *latest = ARENA_ARRAY(c->arena, int, p->devices.n);
+    for (int i = 0; i < n; i++) {
+        const Link *link = &p->links.at[t[i].link];
+        const Crossing *x = &c->crossing[t[i].link];
+        int m = t[i].m;
+        int send = x->made[m] + 1, recv = m > 0 ? x->taken[m - 1] : 0;
+        if (latest[link->from] < send)
+            latest[link->from] = send;
+        if (latest[link->to] < recv)
+            latest[link->to] = recv;
+        Action a = {.kind = ACT_SEND, .link = t[i].link, .m = m, .chunk = NONE};
+        VEC_PUSH(c->arena, &ends[link->from], (Anchored){a, latest[link->from]});
+        a.kind = ACT_RECV;
+        VEC_PUSH(c->arena, &ends[link->to], (Anchored){a, latest[link->to]});
+    }
+    return ends;
+}
+
+static void merge_lists(Comm *c)
+{
+    AnchoredList *ends = anchor_transfers(c);
+    for (int d = 0; d < c->p->devices.n; d++) {
+        ActionList *list = &c->lists[d];
+        int e = 0;
+        for (int j = 0; j <= c->slots[d].n; j++) {
+            for (; e < ends[d].n && ends[d].at[e].anchor <= j; e++)
+                VEC_PUSH(c->arena, &list->actions, ends[d].at[e].action);
+            if (j == c->slots[d].n)
+                break;
+            Slot s = c->slots[d].at[j];
+            Action a = {.kind = ACT_RUN, .run = s.run, .chunk = s.chunk, .m = s.m, .link = NONE};
+            VEC_PUSH(c->arena, &list->actions, a);
+        }
+    }
+}
+
+static void push_action(Comm *c, int device, ActionKind kind, int link)
+{
+    Action a = {.kind = kind, .chunk = NONE, .link = link};
+    VEC_PUSH(c->arena, &c->lists[device].actions, a);
+}
+
+/* Tied weights, clipping and the update, after the last run. */
+static void end_step(Comm *c)
+{
+    Program *p = c->p;
+    static const LinkKind kinds[2] = {LINK_WEIGHT_GRADIENT, LINK_WEIGHT};
+    for (int turn = 0; turn < 2; turn++) {
+        for (int l = 0; l < p->links.n; l++) {
+            const Link *link = &p->links.at[l];
+            if (link->kind != kinds[turn])
+                continue;
+            push_action(c, link->from, ACT_SEND, l);
+            push_action(c, link->to, ACT_RECV, l);
+        }
+        for (int d = 0; d < p->devices.n && turn == 0; d++) {
+            bool tied = false, any = false;
+            for (int i = 0; i < p->devices.at[d].weights.n; i++) {
+                tied = tied || p->devices.at[d].weights.at[i].ngrads > 1;
+                any = any || p->devices.at[d].weights.at[i].ngrads > 0;
+            }
+            if (tied)
+                push_action(c, d, ACT_REDUCE, NONE);
+            if (p->model->settings.train.clip_norm > 0)
+                push_action(c, d, ACT_CLIP, NONE);
+            if (any)
+                push_action(c, d, ACT_UPDATE, NONE);
+        }
+    }
+    for (int d = 0; d < p->devices.n; d++)
+        push_action(c, d, ACT_JOIN, NONE);
+}
+
+/* ---------------------------------------------------------------------- slots */
+
+/* Buffers that the same actions touch need the same number of slots. */
+typedef struct {
+    VEC(int) runs;      /* chunk * RUN_KINDS + kind */
+    VEC(int) links;     /* in or out */
+    VEC(int) buffers;
+    int slots;
+} Group;
+typedef VEC(Group) GroupList;
+
+static bool touches(const Group *g, const Action *a)
+{
+    if (a->kind == ACT_SEND || a->kind == ACT_RECV) {
+        for (int i = 0; i < g->links.n; i++)
+            if (g->links.at[i] == a->link)
+                return true;
+        return false;
+    }
+    for (int i = 0; a->kind == ACT_RUN && i < g->runs.n; i++)
+        if (g->runs.at[i] == a->chunk * RUN_KINDS + (int)a->run)
+            return true;
+    return false;
+}
+
+static void group_add(Comm *c, GroupList *groups, Group *g, int buffer)
+{
+    for (int i = 0; i < groups->n; i++) {
+        Group *x = &groups->at[i];
+        if (x->runs.n == g->runs.n && x->links.n == g->links.n &&
+            (g->runs.n == 0 || memcmp(x->runs.at, g->runs.at, sizeof(int) * (size_t)g->runs.n) == 0) &&
+            (g->links.n == 0 ||
+             memcmp(x->links.at, g->links.at, sizeof(int) * (size_t)g->links.n) == 0)) {
+            VEC_PUSH(c->arena, &x->buffers, buffer);
+            return;
+        }
+    }
+    g->slots = 1;
+    VEC_PUSH(c->arena, &g->buffers, buffer);
+    VEC_PUSH(c->arena, groups, *g);
+}
+
+static GroupList find_groups(Comm *c, int device)
+{
+    Program *p = c->p;
+    Device *d = &p->devices.at[device];
+    Group *of = ARENA_ARRAY(c->arena, Group, d->buffers.n + 1);
+    for (int i = 0; i < d->chunks.n * RUN_KINDS; i++) {
+        int id = d->chunks.at[i / RUN_KINDS] * RUN_KINDS + i % RUN_KINDS;
+        const Run *run = &p->chunks.at[d->chunks.at[i / RUN_KINDS]].run[i % RUN_KINDS];
+        for (int n = 0; n < run->calls.n; n++) {
+            const Call *call = &run->calls.at[n];
+            for (int r = 0; r < call->nin + call->nout; r++) {
+                const Ref *ref = r < call->nin ? &call->in[r] : &call->out[r - call->nin];
+                int seen[2] = {ref->buffer, ref->entry};
+                for (int s = 0; s < 2; s++) {
+                    Group *g = seen[s] == NONE ? NULL : &of[seen[s]];
+                    if (g && (g->runs.n == 0 || g->runs.at[g->runs.n - 1] != id))
+                        VEC_PUSH(c->arena, &g->runs, id);
+                }
+            }
+        }
+    }
+    for (int l = 0; l < p->links.n; l++) {
+        const Link *link = &p->links.at[l];
+        if (link->from == device)
+            VEC_PUSH(c->arena, &of[link->source.buffer].links, l);
+        if (link->to == device)
+            VEC_PUSH(c->arena, &of[link->target.buffer].links, l);
+    }
+    GroupList groups = {0};
+    for (int b = 0; b < d->buffers.n; b++)
+        if (d->buffers.at[b].class == BUFFER_KEPT)
+            group_add(c, &groups, &of[b], b);
+    return groups;
+}
+
+/* The most micro-batches between first and last access at one time. A buffer whose last
+ * access is a send gets one more, so that the next micro-batch need not wait for it. */
+static int count_slots(const Comm *c, const Group *g, const ActionList *list)
+{
+    int *last = ARENA_ARRAY(c->arena, int, c->M);
+    for (int m = 0; m < c->M; m++)
+        last[m] = NONE;
+    for (int i = 0; i < list->actions.n; i++)
+        if (touches(g, &list->actions.at[i]))
+            last[list->actions.at[i].m] = i;
+    int oldest = 0, newest = -1, most = 1;
+    for (int i = 0; i < list->actions.n; i++) {
+        const Action *a = &list->actions.at[i];
+        if (!touches(g, a) || a->m <= newest)
+            continue;
+        newest = a->m;
+        while (oldest < newest && last[oldest] < i)
+            oldest++;
+        if (newest - oldest + 1 > most)
+            most = newest - oldest + 1;
+    }
+    if (last[0] != NONE && list->actions.at[last[0]].kind == ACT_SEND && most < c->M)
+        most++;
+    return most;
+}
+
+/* ---------------------------------------------------------------------- waits */
+
+/* Adds a wait, unless what was waited for before on this stream implies it. For a receive the
+ * wait is always there: transfers from several devices end in any order where nothing but
+ * the links orders them. certain[stream]: the last action of the other stream known done. */
+static void add_wait(Comm *c, ActionList *list, int action, int on, int *certain)
+{
+    Action *a = &list->actions.at[action];
+    int *known = &certain[action_stream(a)];
+    if (list->actions.at[on].kind != ACT_RECV && on <= *known)
+        return;
+    if (on > *known)
+        *known = on;
+    if (a->nwaits == 0)
+        a->first_wait = list->waits.n;
+    VEC_PUSH(c->arena, &list->waits, on);
+    a->nwaits++;
+}
+
+/* Where each micro-batch of each link is sent or received in this list. */
+static int *index_transfers(Comm *c, const ActionList *list)
+{
+    int *at = ARENA_ARRAY(c->arena, int, c->p->links.n * c->M + 1);
+    for (int i = 0; i < c->p->links.n * c->M; i++)
+        at[i] = NONE;
+    for (int i = 0; i < list->actions.n; i++) {
+        const Action *a = &list->actions.at[i];
+        if (a->kind == ACT_SEND || a->kind == ACT_RECV)
+            at[a->link * c->M + a->m] = i;
+    }
+    return at;
+}
+
+typedef struct {
+    int *transfer;   /* [links * M]: its action */
+    int *last_touch; /* [links * M]: last run that reads what the link brought */
+    int *made;       /* [links * M]: the run that makes what the link takes away */
+    bool *waited;    /* [actions]: some run waits for this receive */
+    int certain[2];
+} WaitTables;
+
+/* A run waits for what it is the first to read, and for the sends of what it writes over. */
+static void wait_run(Comm *c, Device *d, ActionList *list, int i, WaitTables *t)
+{
+    const Action a = list->actions.at[i];
+    const RunLinks *rl = &c->run_links[a.chunk * RUN_KINDS + (int)a.run];
+    for (int k = 0; k < rl->reads.n; k++) {
+        int x = rl->reads.at[k] * c->M + a.m;
+        if (t->transfer[x] != NONE && !t->waited[t->transfer[x]]) {
+            add_wait(c, list, i, t->transfer[x], t->certain);
+            t->waited[t->transfer[x]] = true;
+        }
+        t->last_touch[x] = i;
+    }
+    int send = NONE;
+    for (int k = 0; k < rl->writes.n; k++) {
+        int link = rl->writes.at[k];
+        int slots = d->buffers.at[c->p->links.at[link].source.buffer].slots;
+        t->made[link * c->M + a.m] = i;
+        if (a.m >= slots && t->transfer[link * c->M + a.m - slots] > send)
+            send = t->transfer[link * c->M + a.m - slots];
+    }
+    if (send != NONE)
+        add_wait(c, list, i, send, t->certain);
+}
+
+static void add_waits(Comm *c, int device)
+{
+    Program *p = c->p;
+    Device *d = &p->devices.at[device];
+    ActionList *list = &c->lists[device];
+    int n = list->actions.n, last_run = NONE, update = NONE, last_send = NONE;
+    WaitTables t = {.transfer = index_transfers(c, list),
+                    .last_touch = ARENA_ARRAY(c->arena, int, p->links.n * c->M + 1),
+                    .made = ARENA_ARRAY(c->arena, int, p->links.n * c->M + 1),
+                    .waited = ARENA_ARRAY(c->arena, bool, n + 1),
+                    .certain = {NONE, NONE}};
+    memset(t.last_touch, 0xff, sizeof(int) * (size_t)(p->links.n * c->M + 1));
+    for (int i = 0; i < n; i++) {
+        Action a = list->actions.at[i];
+        switch (a.kind) {
+        case ACT_RUN:
+            wait_run(c, d, list, i, &t);
+            last_run = i;
+            break;
+        case ACT_SEND: {
+            LinkKind kind = p->links.at[a.link].kind;
+            int made = kind == LINK_WEIGHT_GRADIENT ? last_run
+                       : kind == LINK_WEIGHT        ? update
+                                                    : t.made[a.link * c->M + a.m];
+            add_wait(c, list, i, made, t.certain);
+            last_send = i;
+            break;
+        }
+        case ACT_RECV: {
+            const Buffer *b = &d->buffers.at[p->links.at[a.link].target.buffer];
+            /* runs read weights; nobody reads a received gradient before it is there */
+            int before = b->class == BUFFER_WEIGHT ? last_run
+                         : a.m >= b->slots         ? t.last_touch[a.link * c->M + a.m - b->slots]
+                                                   : NONE;
+            if (before != NONE)
+                add_wait(c, list, i, before, t.certain);
+            break;
+        }
+        case ACT_REDUCE:
+        case ACT_CLIP:
+        case ACT_UPDATE:
+        case ACT_JOIN:
+            for (int k = 0; k < i; k++)
+                if (list->actions.at[k].kind == ACT_RECV && !t.waited[k] &&
+                    (a.kind == ACT_REDUCE || a.kind == ACT_JOIN)) {
+                    add_wait(c, list, i, k, t.certain);
+                    t.waited[k] = true;
+                }
+            if (a.kind == ACT_UPDATE)
+                update = i;
+            if (a.kind == ACT_JOIN && last_send != NONE)
+                add_wait(c, list, i, last_send, t.certain);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+/* ------------------------------------------------------------------- the pass */
+
+static void make_lists(Comm *c, bool eval)
+{
+    Program *p = c->p;
+    c->lists = ARENA_ARRAY(c->arena, ActionList, p->devices.n);
+    c->crossing = ARENA_ARRAY(c->arena, Crossing, p->links.n + 1);
+    c->start = ARENA_ARRAY(c->arena, double *, p->devices.n);
+    c->finish = ARENA_ARRAY(c->arena, double *, p->devices.n);
+    for (int d = 0; d < p->devices.n; d++) {
+        c->start[d] = ARENA_ARRAY(c->arena, double, c->slots[d].n + 1);
+        c->finish[d] = ARENA_ARRAY(c->arena, double, c->slots[d].n + 1);
+    }
+    simulate(c);
+    find_crossings(c);
+    merge_lists(c);
+    if (!eval)
+        end_step(c);
+}
+
+static int count_in_flight(const Program *p, const Device *d, const ActionList *list)
+{
+    int n = 0, most = 0;
+    for (int i = 0; i < list->actions.n; i++) {
+        const Action *a = &list->actions.at[i];
+        bool first = a->chunk == d->chunks.at[0];
+        if (a->kind != ACT_RUN || !first || !p->chunks.at[a->chunk].has[RUN_B])
+            continue;
+        n += a->run == RUN_F ? 1 : a->run == RUN_B ? -1 : 0;
+        most = n > most ? n : most;
+    }
+    return most > 0 ? most : 1;
+}
+
+void communicate(Program *p, const SlotList *train, const SlotList *eval)
+{
+    Arena *a = p->graph->arena;
+    Comm c = {.p = p, .arena = a, .M = p->microbatches};
+    c.run_links = ARENA_ARRAY(a, RunLinks, p->chunks.n * RUN_KINDS);
+    find_run_links(&c);
+    Comm e = c;
+    c.slots = train;
+    e.slots = eval;
+    make_lists(&c, false);
+    make_lists(&e, true);
+    for (int d = 0; d < p->devices.n; d++) {
+        GroupList groups = find_groups(&c, d);
+        for (int g = 0; g < groups.n; g++) {
+            int x = count_slots(&c, &groups.at[g], &c.lists[d]);
+            int y = count_slots(&e, &groups.at[g], &e.lists[d]);
+            for (int b = 0; b < groups.at[g].buffers.n; b++)
+                p->devices.at[d].buffers.at[groups.at[g].buffers.at[b]].slots = x > y ? x : y;
+        }
+    }
+    for (int d = 0; d < p->devices.n; d++) {
+        add_waits(&c, d);
+        add_waits(&e, d);
+        p->devices.at[d].train = c.lists[d];
+        p->devices.at[d].eval = e.lists[d];
+        p->devices.at[d].in_flight = count_in_flight(p, &p->devices.at[d], &c.lists[d]);
+    }
+}

@@ -1,0 +1,201 @@
+/* cost.c - floating-point operations of each row of ops.def, and bytes of any. */
+#include "cost.h"
+
+#include <stddef.h>
+
+/* FLOPs for all samples; n is the number of elements of the first result. */
+typedef double CostRule(const Graph *g, const Op *op, double n);
+
+static const Shape *in_shape(const Graph *g, const Op *op, int i)
+{
+    return &g->values.at[op->in[i]].shape;
+}
+
+static double last_dim(const Shape *s)
+{
+    return s->rank ? (double)s->dim[s->rank - 1] : 1;
+}
+
+/* Moves data only. */
+static double cost_none(const Graph *g, const Op *op, double n)
+{
+    (void)g, (void)op, (void)n;
+    return 0;
+}
+
+static double cost_each(const Graph *g, const Op *op, double n)
+{
+    (void)g, (void)op;
+    return n;
+}
+
+/* A few passes of arithmetic over the first operand's elements. */
+static double cost_norm(const Graph *g, const Op *op, double n)
+{
+    (void)g, (void)op;
+    return 8 * n;
+}
+
+static double cost_linear(const Graph *g, const Op *op, double n)
+{
+    return 2 * n * last_dim(in_shape(g, op, 0));
+}
+
+static double cost_linear_dx(const Graph *g, const Op *op, double n)
+{
+    return 2 * n * last_dim(in_shape(g, op, 0));
+}
+
+/* dw[n,k] = dy[rows,n]^T x[rows,k]; `samples` of the operands are in their own count. */
+static double rows_of(const Graph *g, const Op *op)
+{
+    const Shape *s = in_shape(g, op, 0);
+    return (double)shape_count(s) / last_dim(s);
+}
+
+static double cost_linear_dw(const Graph *g, const Op *op, double n)
+{
+    return 2 * n * rows_of(g, op);
+}
+
+static double cost_conv2d(const Graph *g, const Op *op, double n)
+{
+    double taps = (double)(op->attr.kernel * op->attr.kernel);
+    return 2 * n * taps * (double)in_shape(g, op, 0)->dim[0] / (double)op->attr.groups;
+}
+
+static double cost_conv2d_dx(const Graph *g, const Op *op, double n)
+{
+    /* as many products as the forward pass: every weight times every dy */
+    const Shape *w = in_shape(g, op, 1), *dy = in_shape(g, op, 0);
+    (void)n;
+    return 2 * (double)shape_count(dy) * (double)(w->dim[1] * w->dim[2] * w->dim[3]);
+}
+
+static double cost_conv2d_dw(const Graph *g, const Op *op, double n)
+{
+    const Shape *dy = in_shape(g, op, 0);
+    return 2 * n * (double)(dy->dim[1] * dy->dim[2]);
+}
+
+static double cost_matmul(const Graph *g, const Op *op, double n)
+{
+    const Shape *a = in_shape(g, op, 0);
+    return 2 * n * (double)a->dim[a->rank - (op->attr.ta ? 2 : 1)];
+}
+
+static double cost_pool(const Graph *g, const Op *op, double n)
+{
+    (void)g;
+    return n * (double)(op->attr.kernel * op->attr.kernel);
+}
+
+static double cost_fused(const Graph *g, const Op *op, double n)
+{
+    (void)g;
+    return n * (double)op->nin;
+}
+
+#define cost_layernorm cost_norm
+#define cost_rmsnorm cost_norm
+#define cost_groupnorm cost_norm
+#define cost_embedding cost_none
+#define cost_softmax cost_norm
+#define cost_dropout cost_each
+#define cost_maxpool2d cost_pool
+#define cost_avgpool2d cost_pool
+#define cost_sum cost_each
+#define cost_max cost_each
+#define cost_split cost_none
+#define cost_concat cost_none
+#define cost_reshape cost_none
+#define cost_transpose cost_none
+#define cost_slice cost_none
+#define cost_arange cost_none
+#define cost_cross_entropy cost_each
+#define cost_accuracy cost_each
+#define cost_fill cost_none
+#define cost_embedding_dw cost_each
+#define cost_layernorm_dx cost_norm
+#define cost_layernorm_dw cost_norm
+#define cost_rmsnorm_dx cost_norm
+#define cost_rmsnorm_dw cost_norm
+#define cost_groupnorm_dx cost_norm
+#define cost_groupnorm_dw cost_norm
+#define cost_softmax_dx cost_norm
+#define cost_maxpool2d_dx cost_each
+#define cost_avgpool2d_dx cost_pool
+#define cost_max_dx cost_each
+#define cost_slice_dx cost_none
+#define cost_cross_entropy_dx cost_norm
+#define cost_accumulate cost_each
+
+static CostRule *const rules[OP_COUNT] = {
+#define OP(ID, name, sig) [OP_##ID] = cost_##name,
+#define MAP(ID, name, sig, expr) [OP_##ID] = cost_each,
+#define MAPGRAD(ID, expr) [OP_##ID] = cost_each,
+#define INNER(ID, name) [OP_##ID] = cost_##name,
+#define SUGAR(name, sig)
+#define LATER(name, sig, when)
+#include "ops.def"
+#undef OP
+#undef MAP
+#undef MAPGRAD
+#undef INNER
+#undef SUGAR
+#undef LATER
+};
+
+/* The work is counted per row of the batch where any operand or result has one. */
+static bool works_per_sample(const Graph *g, const Op *op)
+{
+    for (int i = 0; i < op->nin; i++)
+        if (op->in[i] != NONE && g->values.at[op->in[i]].batched)
+            return true;
+    for (int i = 0; i < op->nout; i++)
+        if (op->out[i] != NONE && g->values.at[op->out[i]].batched)
+            return true;
+    return false;
+}
+
+static double bytes_of(const Graph *g, ValueId v, int64_t samples)
+{
+    if (v == NONE)
+        return 0;
+    const Value *x = &g->values.at[v];
+    double each = x->type == DT_U8 ? 1 : 4;
+    return (double)shape_count(&x->shape) * each * (x->batched ? (double)samples : 1);
+}
+
+Cost cost_of(const Graph *g, const Op *op, int64_t samples)
+{
+    Cost c = {0, 0};
+    if (op->kind == OP_RESHAPE)
+        return c;
+    ValueId first = NONE;
+    for (int i = 0; i < op->nout && first == NONE; i++)
+        first = op->out[i];
+    double n = first == NONE ? 0 : (double)shape_count(&g->values.at[first].shape);
+    c.flops = rules[op->kind](g, op, n) * (works_per_sample(g, op) ? (double)samples : 1);
+    for (int i = 0; i < op->nin; i++)
+        c.bytes += bytes_of(g, op->in[i], samples);
+    for (int i = 0; i < op->nout; i++)
+        c.bytes += bytes_of(g, op->out[i], samples);
+    return c;
+}
+
+double cost_seconds(const Devices *d, Cost c)
+{
+    double compute = d->compute > 0 ? d->compute : 90e9, band = d->bandwidth > 0 ? d->bandwidth : 20e9;
+    double a = c.flops / compute, b = c.bytes / band;
+    return a > b ? a : b;
+}
+
+double cost_transfer_seconds(const Devices *d, int from, int to, double bytes)
+{
+    bool same_node = d->per_node == 0 || from / d->per_node == to / d->per_node;
+    double rate = same_node || d->node_link <= 0 ? d->link : d->node_link;
+    if (rate <= 0)
+        rate = 10e9;
+    return (d->latency > 0 ? d->latency : 2e-6) + bytes / rate;
+}

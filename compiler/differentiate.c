@@ -1,0 +1,252 @@
+/* differentiate.c - reverse-mode differentiation of the Graph.
+ *
+ * In:  the forward operations, in the order of evaluation.
+ * Out: the same, followed by the backward operations, in their order of evaluation.
+ *
+ * Walking the forward operations from last to first, each one's rule (grad_rules.c) turns
+ * the gradient of its results into contributions to the gradients of its operands. A tensor
+ * that several operations use collects their contributions one by one, latest use first:
+ *
+ *     g3 = d3          x used by operations 1, 2, 3
+ *     g2 = g3 + d2
+ *     g1 = g2 + d1     the gradient of x
+ *
+ * The chain fixes the order of the sums before anything is placed, so that the bits of a
+ * gradient do not depend on how the model is split; and since each partial sum can be
+ * formed where its contribution is, one message per device crosses each boundary.
+ *
+ * Every use of a weight gets a gradient of its own, accumulated over the micro-batches in
+ * their order; the uses are summed once, before the update.
+ *
+ * Backward operations are split in W, which serve only gradients of weights, and B, the
+ * rest: what the devices before this one wait for.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "grad.h"
+#include "program.h"
+
+static GradRule *const rules[OP_COUNT] = {
+#define OP(ID, name, sig) [OP_##ID] = grad_##name,
+#define MAP(ID, name, sig, expr) [OP_##ID] = grad_##name,
+#define MAPGRAD(ID, expr)
+#define INNER(ID, name)
+#define SUGAR(name, sig)
+#define LATER(name, sig, when)
+#include "ops.def"
+#undef OP
+#undef MAP
+#undef MAPGRAD
+#undef INNER
+#undef SUGAR
+#undef LATER
+};
+
+ValueId grad_in(const Grad *c, int i)
+{
+    return c->g->ops.at[c->forward].in[i];
+}
+
+ValueId grad_out(const Grad *c, int i)
+{
+    return c->g->ops.at[c->forward].out[i];
+}
+
+bool grad_wanted(const Grad *c, int i)
+{
+    ValueId v = grad_in(c, i);
+    return v != NONE && c->needs[v];
+}
+
+/* A backward operation stands where its forward operation stood. */
+static Op backward_op(const Grad *c, OpKind kind, const Attr *attr)
+{
+    const Op *f = &c->g->ops.at[c->forward];
+    Op op = {.kind = kind,
+             .phase = PHASE_B,
+             .at = f->at,
+             .path = f->path,
+             .frame = f->frame,
+             .device = f->device,
+             .forward = c->forward};
+    if (attr)
+        op.attr = *attr;
+    return op;
+}
+
+ValueId grad_op(Grad *c, OpKind kind, const Attr *attr, const ValueId *in, int nin, ValueId like)
+{
+    Graph *g = c->g;
+    Value shape = g->values.at[like];
+    bool batched = shape.batched;
+    OpId id = graph_add_op(g, backward_op(c, kind, attr), in, nin, 1, DT_F32, shape.shape, batched);
+    ValueId out = g->ops.at[id].out[0];
+    /* a gradient is called after the tensor that it is the gradient of */
+    if (shape.name || shape.def == NONE)
+        g->values.at[out].name = shape.name;
+    else
+        g->values.at[out].name = op_name(g->ops.at[shape.def].kind);
+    return out;
+}
+
+ValueId grad_op1(Grad *c, OpKind kind, ValueId like, ValueId a)
+{
+    return grad_op(c, kind, NULL, &a, 1, like);
+}
+
+ValueId grad_op2(Grad *c, OpKind kind, ValueId like, ValueId a, ValueId b)
+{
+    return grad_op(c, kind, NULL, (ValueId[]){a, b}, 2, like);
+}
+
+ValueId grad_op3(Grad *c, OpKind kind, ValueId like, ValueId a, ValueId b, ValueId d)
+{
+    return grad_op(c, kind, NULL, (ValueId[]){a, b, d}, 3, like);
+}
+
+/* Sums d over the dimensions in which `like` was broadcast. */
+static ValueId reduce_to(Grad *c, ValueId d, ValueId like)
+{
+    const Value *dv = &c->g->values.at[d], *lv = &c->g->values.at[like];
+    int missing = dv->shape.rank - lv->shape.rank;
+    unsigned dims = 0;
+    for (int i = 0; i < dv->shape.rank; i++)
+        if (i < missing || (lv->shape.dim[i - missing] == 1 && dv->shape.dim[i] != 1))
+            dims |= 1u << i;
+    bool batch = dv->batched && !lv->batched;
+    if (dims == 0 && !batch)
+        return d;
+    Attr attr = {.dims = dims, .batch = batch, .scale = 1};
+    return grad_op(c, OP_SUM, &attr, &d, 1, like);
+}
+
+static bool accumulates(const Op *op)
+{
+    return op->kind == OP_SUM || op->kind == OP_MATMUL;
+}
+
+static void make_weight_grad(Grad *c, ValueId v, ValueId weight)
+{
+    Value *d = &c->g->values.at[v];
+    d->kind = VALUE_GRAD;
+    d->index = c->g->values.at[weight].index;
+    d->use = c->uses[d->index]++;
+}
+
+void grad_give(Grad *c, int i, ValueId d)
+{
+    ValueId to = grad_in(c, i);
+    if (to == NONE || !c->needs[to])
+        return;
+    int before = c->g->ops.n;
+    d = reduce_to(c, d, to);
+    if (c->g->values.at[to].kind == VALUE_WEIGHT) {
+        OpId def = c->g->values.at[d].def;
+        bool fresh = def >= before || (def == c->g->ops.n - 1 && d != c->dy);
+        if (!(fresh && accumulates(&c->g->ops.at[def])))
+            d = grad_op1(c, OP_ACCUMULATE, to, d);
+        make_weight_grad(c, d, to);
+        return;
+    }
+    c->grad[to] = c->grad[to] == NONE ? d : grad_op2(c, OP_ADD, to, c->grad[to], d);
+}
+
+void grad_give_weights(Grad *c, OpKind kind, const Attr *attr, const ValueId *in, int nin,
+                       int first, int n)
+{
+    bool any = false;
+    for (int i = first; i < first + n; i++)
+        any = any || grad_wanted(c, i);
+    if (!any)
+        return;
+    Graph *g = c->g;
+    Shape shape = g->values.at[grad_in(c, first)].shape;
+    OpId id = graph_add_op(g, backward_op(c, kind, attr), in, nin, n, DT_F32, shape, false);
+    for (int i = 0; i < n; i++) {
+        ValueId *out = &g->ops.at[id].out[i];
+        if (!grad_wanted(c, first + i)) {
+            *out = NONE;
+            continue;
+        }
+        ValueId w = grad_in(c, first + i);
+        g->values.at[*out].shape = g->values.at[w].shape;
+        make_weight_grad(c, *out, w);
+    }
+}
+
+/* Which values depend on a weight that is trained. */
+static void find_needs(Grad *c, int nops, int nvalues)
+{
+    const Graph *g = c->g;
+    for (int v = 0; v < nvalues; v++) {
+        const Value *x = &g->values.at[v];
+        c->needs[v] = x->kind == VALUE_WEIGHT && !g->weights.at[x->index].frozen;
+    }
+    for (int o = 0; o < nops; o++) {
+        const Op *op = &g->ops.at[o];
+        bool any = false;
+        for (int i = 0; i < op->nin; i++)
+            any = any || (op->in[i] != NONE && c->needs[op->in[i]]);
+        for (int i = 0; i < op->nout; i++)
+            if (g->values.at[op->out[i]].type == DT_F32)
+                c->needs[op->out[i]] = any;
+    }
+}
+
+/* B are the operations that the gradient of an operation's result needs, W the rest. */
+static void mark_phases(Graph *g, int first, const ValueId *grad, int nforward)
+{
+    bool *is_b = calloc((size_t)g->values.n + 1, 1);
+    if (!is_b)
+        exit(2);
+    for (int v = 0; v < nforward; v++)
+        if (grad[v] != NONE && g->values.at[v].def != NONE)
+            is_b[grad[v]] = true;
+    for (int o = g->ops.n - 1; o >= first; o--) {
+        Op *op = &g->ops.at[o];
+        bool b = false;
+        for (int i = 0; i < op->nout; i++)
+            b = b || (op->out[i] != NONE && is_b[op->out[i]]);
+        op->phase = b ? PHASE_B : PHASE_W;
+        for (int i = 0; b && i < op->nin; i++)
+            if (op->in[i] != NONE)
+                is_b[op->in[i]] = true;
+    }
+    free(is_b);
+}
+
+bool differentiate(Graph *g, int64_t batch, Diag *d)
+{
+    int nops = g->ops.n, nvalues = g->values.n;
+    Grad c = {.g = g,
+              .grad = ARENA_ARRAY(g->arena, ValueId, nvalues),
+              .needs = ARENA_ARRAY(g->arena, bool, nvalues),
+              .uses = ARENA_ARRAY(g->arena, int, g->weights.n + 1)};
+    for (int v = 0; v < nvalues; v++)
+        c.grad[v] = NONE;
+    find_needs(&c, nops, nvalues);
+    if (!c.needs[g->loss]) {
+        diag_error(d, g->loss_at, "the loss does not depend on a weight that is trained");
+        diag_help(d, "a weight inside freeze { } is not trained");
+        return false;
+    }
+    c.forward = g->values.at[g->loss].def;
+    Attr seed = {.scale = 1.0 / (double)batch};
+    c.grad[g->loss] = grad_op(&c, OP_FILL, &seed, NULL, 0, g->loss);
+    for (OpId o = nops - 1; o >= 0; o--) {
+        const Op *op = &g->ops.at[o];
+        bool any = false, wanted = false;
+        for (int i = 0; i < op->nout; i++)
+            any = any || c.grad[op->out[i]] != NONE;
+        for (int i = 0; i < op->nin; i++)
+            wanted = wanted || (op->in[i] != NONE && c.needs[op->in[i]]);
+        if (!any || !wanted)
+            continue;
+        c.forward = o;
+        c.dy = c.grad[op->out[0]];
+        rules[op->kind](&c);
+    }
+    mark_phases(g, nops, c.grad, nvalues);
+    return diag_errors(d) == 0;
+}

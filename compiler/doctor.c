@@ -1,0 +1,264 @@
+/* doctor.c - mdlc doctor: what this machine has, each part tried by compiling and running a
+ * small program that uses it. One line of what the program prints is shown. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "driver.h"
+#include "files_out.h"
+#include "toolchain.h"
+
+typedef struct {
+    Arena *arena;
+    Toolchain tools;
+    const char *problem; /* with mdlc's own files; NULL: none */
+    const char *dir;
+    bool verbose, quiet;
+    int missing; /* parts that the host target needs */
+    int probes;  /* tried so far, for file names */
+} Doctor;
+
+typedef struct {
+    const char *part, *package, *library, *source;
+} Probe;
+
+static const Probe c_probe = {
+    "C compiler", "gcc libc6-dev", NULL,
+    "#include <stdio.h>\n"
+    "_Static_assert(__STDC_VERSION__ >= 201710L, \"C17\");\n"
+    "int main(void)\n"
+    "{\n"
+    "#if defined __AVX512F__\n"
+    "    puts(\"AVX-512\");\n"
+    "#elif defined __AVX2__\n"
+    "    puts(\"AVX2\");\n"
+    "#elif defined __AVX__\n"
+    "    puts(\"AVX\");\n"
+    "#elif defined __SSE2__\n"
+    "    puts(\"SSE2\");\n"
+    "#elif defined __ARM_FEATURE_SVE\n"
+    "    puts(\"SVE\");\n"
+    "#elif defined __ARM_NEON\n"
+    "    puts(\"NEON\");\n"
+    "#else\n"
+    "    puts(\"none that is known here\");\n"
+    "#endif\n"
+    "    return 0;\n"
+    "}\n"};
+
+static const Probe library_probes[] = {
+    {"jansson", "libjansson-dev", "-ljansson",
+     "#include <jansson.h>\n#include <stdio.h>\n"
+     "int main(void)\n"
+     "{\n"
+     "    json_t *j = json_loads(\"[1, 2]\", 0, NULL);\n"
+     "    puts(JANSSON_VERSION);\n"
+     "    return json_array_size(j) == 2 ? 0 : 1;\n"
+     "}\n"},
+    {"xxhash", "libxxhash-dev", "-lxxhash",
+     "#include <stdio.h>\n#include <xxhash.h>\n"
+     "int main(void)\n"
+     "{\n"
+     "    unsigned v = XXH_versionNumber();\n"
+     "    printf(\"%u.%u.%u\\n\", v / 10000, v / 100 % 100, v % 100);\n"
+     "    return XXH64(\"a\", 1, 0) == 0xd24ec4f1a98c6e5bULL ? 0 : 1;\n"
+     "}\n"},
+    {"zlib", "zlib1g-dev", "-lz",
+     "#include <stdio.h>\n#include <zlib.h>\n"
+     "int main(void)\n"
+     "{\n"
+     "    puts(zlibVersion());\n"
+     "    return crc32(0, (const Bytef *)\"123456789\", 9) == 0xcbf43926UL ? 0 : 1;\n"
+     "}\n"},
+};
+
+/* Both runtimes: a product of 2 x 2 matrices on a team of one. */
+static const char runtime_source[] =
+    "#include <rt.h>\n"
+    "int main(void)\n"
+    "{\n"
+    "    real a[] = {1, 2, 3, 4}, b[] = {5, 6, 7, 8}, c[4];\n"
+    "    Team *team = team_new(1, false);\n"
+    "    if (!team)\n"
+    "        return 1;\n"
+    "    gemm(team, false, false, 2, 2, 2, a, 2, b, 2, false, c, 2);\n"
+    "    team_free(team);\n"
+    "    int ok = c[0] == 19 && c[1] == 22 && c[2] == 43 && c[3] == 50;\n"
+    "    return ok && mdl_main ? 0 : 1;\n"
+    "}\n";
+
+/* ------------------------------------------------------------------------ running */
+
+/* The first line that a command printed; NULL when it did not end well. */
+static const char *first_line(Doctor *d, Job *j, const char *holding)
+{
+    jobs_run(d->arena, j, 1, 1, d->verbose);
+    char *text = j->end == JOB_NOT_BEGUN ? NULL : file_read(d->arena, j->log, 64 << 10, NULL);
+    if (j->end != JOB_DONE || !text) {
+        if (d->verbose && text)
+            fputs(text, stderr);
+        return NULL;
+    }
+    char *line = holding ? strstr(text, holding) : text;
+    if (!line)
+        return "";
+    line[strcspn(line, "\n")] = '\0';
+    return line;
+}
+
+/* Runs a program with up to two arguments. */
+static const char *ask(Doctor *d, const char *program, const char *argument, const char *more,
+                       const char *holding)
+{
+    Job j = {.log = arena_printf(d->arena, "%s/ask.log", d->dir)};
+    words_split(d->arena, &j.words, program);
+    if (argument)
+        VEC_PUSH(d->arena, &j.words, argument);
+    if (more)
+        VEC_PUSH(d->arena, &j.words, more);
+    return first_line(d, &j, holding);
+}
+
+typedef enum { WORKS, MISSING, WRONG } Finding;
+
+/* Compiles, links and runs; *said: the first line that the program printed. */
+static Finding try_program(Doctor *d, const Toolchain *t, const char *source, const char *library,
+                           const char **said)
+{
+    Arena *a = d->arena;
+    const char *base = arena_printf(a, "%s/probe%d", d->dir, d->probes++);
+    const char *file = arena_printf(a, "%s.c", base), *object = arena_printf(a, "%s.o", base);
+    Toolchain with = *t;
+    if (library) {
+        with.libraries = (Words){0};
+        if (library[0])
+            VEC_PUSH(a, &with.libraries, library);
+    }
+    if (!build_replace_file(file, source))
+        return MISSING;
+    Job compile = toolchain_compile(a, &with, file, object);
+    Job link = toolchain_link(a, &with, &object, 1, base);
+    if (!first_line(d, &compile, NULL) || !first_line(d, &link, NULL))
+        return MISSING;
+    Job run = {.log = arena_printf(a, "%s.out", base)};
+    VEC_PUSH(a, &run.words, base);
+    *said = first_line(d, &run, NULL);
+    return *said ? WORKS : WRONG;
+}
+
+/* ----------------------------------------------------------------------- the table */
+
+static void row(const Doctor *d, const char *part, const char *state, const char *detail)
+{
+    if (!d->quiet || strcmp(state, "missing") == 0 || strcmp(state, "fails") == 0)
+        printf("%-16s %-8s %s\n", part, state, detail);
+}
+
+static void row_found(Doctor *d, const char *part, Finding f, const char *detail,
+                      const char *package)
+{
+    if (f == WORKS) {
+        row(d, part, "ok", detail);
+        return;
+    }
+    d->missing++;
+    row(d, part, f == MISSING ? "missing" : "fails",
+        f == MISSING ? arena_printf(d->arena, "on Debian and Ubuntu: apt install %s", package)
+                     : arena_printf(d->arena, "compiles, but gives wrong results; reinstall %s",
+                                    package));
+}
+
+static bool check_compiler(Doctor *d)
+{
+    const char *vector = "", *name = words_show(d->arena, &d->tools.cc);
+    const char *version = ask(d, name, "--version", NULL, NULL);
+    Finding f = try_program(d, &d->tools, c_probe.source, "", &vector);
+    row_found(d, c_probe.part, f,
+              arena_printf(d->arena, "%s: %s", name, version ? version : "C17"), c_probe.package);
+    if (f == WORKS)
+        row(d, "vectors", "ok", vector);
+    return f == WORKS;
+}
+
+static void check_libraries(Doctor *d)
+{
+    for (size_t i = 0; i < sizeof library_probes / sizeof *library_probes; i++) {
+        const Probe *p = &library_probes[i];
+        const char *said = "";
+        Finding f = try_program(d, &d->tools, p->source, p->library, &said);
+        row_found(d, p->part, f, said, p->package);
+    }
+}
+
+static void check_runtime(Doctor *d, bool f64)
+{
+    const char *part = f64 ? "runtime, f64" : "runtime", *said = "";
+    Toolchain t;
+    const char *problem = toolchain_find(d->arena, &t, f64);
+    Finding f = problem ? MISSING : try_program(d, &t, runtime_source, NULL, &said);
+    if (f == WORKS) {
+        row(d, part, "ok", t.home);
+        return;
+    }
+    d->missing++;
+    row(d, part, problem ? "missing" : "fails",
+        problem ? problem : arena_printf(d->arena, "%s/lib/mdl does not link and run", t.home));
+}
+
+static void show_machine(Doctor *d)
+{
+    int cores = cores_online();
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    row(d, "cores", "ok", arena_printf(d->arena, "%d", cores));
+    if (pages > 0 && page > 0)
+        row(d, "memory", "ok", show_bytes(d->arena, (int64_t)pages * page));
+}
+
+static void show_gpu(Doctor *d)
+{
+    static const char *const places[] = {"nvcc", "/usr/local/cuda/bin/nvcc"};
+    const char *version = NULL, *none = "not found: the CUDA target is not available";
+    for (int i = 0; i < 2 && !version; i++)
+        version = ask(d, places[i], "--version", NULL, "release");
+    row(d, "nvcc", version ? "ok" : "-", version ? version : none);
+
+    struct stat st;
+    const char *gpu = ask(d, "nvidia-smi", "--query-gpu=name", "--format=csv,noheader", NULL);
+    if (!gpu && stat("/dev/nvidia0", &st) == 0)
+        gpu = "/dev/nvidia0 (nvidia-smi does not name it)";
+    row(d, "GPU", gpu ? "ok" : "-", gpu ? gpu : none);
+}
+
+static void examine(Doctor *d)
+{
+    if (check_compiler(d)) {
+        check_libraries(d);
+        check_runtime(d, false);
+        check_runtime(d, true);
+    } else if (d->problem) {
+        row(d, "runtime", "missing", d->problem);
+    }
+    show_machine(d);
+    show_gpu(d);
+    if (d->missing)
+        printf("\nThe host target does not work here: see above what is missing.\n");
+    else if (!d->quiet)
+        printf("\nThe host target works here.\n");
+}
+
+int doctor(const Options *o)
+{
+    Doctor d = {.arena = arena_new(), .verbose = o->verbose, .quiet = o->quiet};
+    d.problem = toolchain_find(d.arena, &d.tools, false);
+    interrupts_hold();
+    d.dir = scratch_make(d.arena);
+    if (d.dir)
+        examine(&d);
+    fflush(stdout);
+    scratch_remove(d.arena, d.dir);
+    interrupts_release();
+    int code = d.dir && !d.missing && !ferror(stdout) ? EXIT_DONE : EXIT_USE;
+    arena_free(d.arena);
+    return code;
+}

@@ -1,0 +1,61 @@
+/* driver.h - the command line of mdlc, and what its commands do with a compiled model. */
+#ifndef MDLC_DRIVER_H
+#define MDLC_DRIVER_H
+
+#include "emit.h"
+#include "program.h"
+
+typedef enum {
+    COMMAND_BUILD,
+    COMMAND_RUN,
+    COMMAND_EMIT,
+    COMMAND_PLAN,
+    COMMAND_CHECK,
+    COMMAND_FMT,
+    COMMAND_DOCTOR
+} Command;
+
+typedef enum { TARGET_HOST, TARGET_CUDA, TARGET_SIM } Target;
+
+/* Exit codes. */
+enum { EXIT_DONE = 0, EXIT_MODEL = 1, EXIT_USE = 2, EXIT_BUG = 3 };
+
+typedef struct {
+    Command command;
+    const char *input;  /* the model; "-": standard input */
+    const char *output; /* -o */
+    FrontOptions front;
+    Target target;
+    VEC(const char *) dumps; /* --dump=PASS */
+    bool json_diagnostics, verbose, quiet;
+    bool fmt_check;
+    const char *json, *svg, *dot, *csv, *trace; /* files that plan writes; "-": stdout */
+    char **run_args; /* after "--", NULL-terminated */
+} Options;
+
+/* What the passes made of a model, as far as they got. */
+typedef struct {
+    Arena *arena;
+    Diag *diag;
+    Model *model;
+    Program *program;
+} Compilation;
+
+/* options.c: false when the program should end with *exit_code (help, wrong use). */
+bool options_parse(Arena *a, int argc, char **argv, Options *o, int *exit_code);
+
+/* build.c: each returns an exit code. */
+int build_emit(const Options *o, const Compilation *c);  /* mdlc emit */
+int build_trainer(const Options *o, const Compilation *c); /* mdlc build */
+int build_run(const Options *o, const Compilation *c);   /* mdlc run; does not return on success */
+
+/* Writes text to path by way of a temporary file beside it; says what went wrong. */
+bool build_replace_file(const char *path, const char *text);
+
+/* doctor.c */
+int doctor(const Options *o);
+
+/* report.c: mdlc plan, and the files that it writes */
+int report_plan(const Options *o, const Compilation *c);
+
+#endif

@@ -1,0 +1,73 @@
+/* emit.h - printing a Program as C for the host. No decisions are left to make here. */
+#ifndef MDLC_EMIT_H
+#define MDLC_EMIT_H
+
+#include "program.h"
+
+typedef struct {
+    const Call *call; /* one of the calls that share the loop */
+    int number;
+} MapEntry;
+
+/* The emitter of one stage's file. */
+typedef struct {
+    const Program *p;
+    const Diag *diag;
+    const Device *d;
+    int stage;
+    Arena *arena;
+    Text *out;
+    const char *real;
+    int indent;
+    bool used_m, used_i; /* what the function under way has spoken of */
+    int last_file, last_line; /* source line that the last comment named */
+    VEC(MapEntry) maps;
+    Text call; /* the call under way */
+    int args;
+} Emit;
+
+/* One file of the generated program; text is in the arena. */
+typedef struct {
+    const char *name, *text;
+} EmittedFile;
+typedef VEC(EmittedFile) EmittedFiles;
+
+/* stage_0.c … trainer.c and CMakeLists.txt. */
+EmittedFiles emit_host(const Program *p, const Diag *d);
+
+/* -- lines: each call prints one, indented */
+void emit_line(Emit *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void emit_blank(Emit *e);
+void emit_open(Emit *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void emit_close(Emit *e);
+/* "name.mdl:12  the source line", when it is not the one named last. */
+void emit_source_comment(Emit *e, Place at);
+
+/* -- text from the model: safe inside a comment, inside a string */
+const char *emit_comment_text(Arena *a, const char *s);
+const char *emit_string(Arena *a, const char *s); /* with its quotes */
+
+/* -- calls: name and arguments, wrapped at 100 columns */
+void emit_call(Emit *e, const char *name);
+void emit_arg(Emit *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void emit_arg_ref(Emit *e, const Ref *r);
+void emit_arg_count(Emit *e, bool batched, int64_t each); /* "B * each" */
+void emit_end(Emit *e, const char *before, const char *after);
+
+const char *emit_ref(Emit *e, const Ref *r);
+const char *emit_buffer_member(Emit *e, int buffer, const char *m, const char *i);
+const char *emit_number(Emit *e, double x);
+const char *emit_count(Emit *e, bool batched, int64_t each);
+const char *emit_ctype(const Emit *e, Dtype t);
+const char *emit_shape(Emit *e, ValueId v); /* "[8, 1024]" with the batch */
+
+/* -- parts of a stage */
+void emit_op(Emit *e, const Call *c);       /* emit_ops.c: by the operation's row */
+void emit_maps(Emit *e);                    /* emit_map.c: the fused loops */
+void emit_fused_call(Emit *e, const Call *c);
+void emit_schedule(Emit *e, const ActionList *list, bool eval); /* emit_schedule.c */
+void emit_trainer(const Program *p, const Diag *d, Text *out);
+const char *emit_link_name(Emit *e, int link);
+const char *emit_run_function(Emit *e, RunKind run, int chunk);
+
+#endif

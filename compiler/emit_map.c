@@ -1,0 +1,293 @@
+/* emit_map.c - fused element-wise loops as C functions of the stage.
+ *
+ * Loops that compute the same on the same shapes are printed once:
+ *
+ *     / * t0 = a + b; t1 = gelu(t0) * /
+ *     typedef struct { float *y0; const float *x0, *x1; } map_0_args;
+ *     static void map_0(void *args, int64_t from, int64_t to) …
+ *
+ * Where no operand is broadcast it is one flat loop. Else the dimensions are collapsed to
+ * [rows, inner], rows being walked one by one and each operand stepping through inner or
+ * standing still. */
+#include <ctype.h>
+#include <string.h>
+
+#include "emit.h"
+#include "fuse.h"
+
+/* The iteration space: dim[0 … rank-1] with strides per operand; the last is the inner one. */
+typedef struct {
+    int rank;
+    int64_t dim[MAX_RANK + 1];
+    int64_t stride[2 * MAP_MAX_INSTRS][MAX_RANK + 1];
+    bool flat; /* every operand is whole or one number */
+} Space;
+
+static int dims_of(const Emit *e, ValueId v, int64_t *dim)
+{
+    const Value *x = &e->p->graph->values.at[v];
+    dim[0] = x->batched ? e->p->microbatch : 1;
+    for (int i = 0; i < x->shape.rank; i++)
+        dim[i + 1] = x->shape.dim[i];
+    return x->shape.rank + 1;
+}
+
+static void operand_strides(const Emit *e, ValueId v, int rank, const int64_t *dim, int64_t *stride)
+{
+    int64_t own[MAX_RANK + 1], step = 1;
+    int n = dims_of(e, v, own);
+    for (int i = 0; i < rank; i++)
+        stride[i] = 0;
+    for (int i = n - 1, k = rank - 1; i >= 1; i--, k--) {
+        stride[k] = own[i] == dim[k] && own[i] != 1 ? step : 0;
+        step *= own[i];
+    }
+    stride[0] = own[0] == dim[0] && own[0] != 1 ? step : 0;
+}
+
+/* Neighbouring dimensions become one where every operand walks them as one. */
+static Space find_space(const Emit *e, const Call *c)
+{
+    int64_t dim[MAX_RANK + 1], stride[2 * MAP_MAX_INSTRS][MAX_RANK + 1];
+    int rank = dims_of(e, c->out[0].value, dim);
+    Space s = {.flat = true};
+    for (int k = 0; k < c->nin; k++)
+        if (c->in[k].buffer != NONE)
+            operand_strides(e, c->in[k].value, rank, dim, stride[k]);
+    for (int i = 0; i < rank; i++) {
+        if (dim[i] == 1)
+            continue;
+        bool join = s.rank > 0;
+        for (int k = 0; k < c->nin && join; k++)
+            if (c->in[k].buffer != NONE)
+                join = s.stride[k][s.rank - 1] == stride[k][i] * dim[i];
+        int at = join ? s.rank - 1 : s.rank++;
+        s.dim[at] = join ? s.dim[at] * dim[i] : dim[i];
+        for (int k = 0; k < c->nin; k++)
+            if (c->in[k].buffer != NONE)
+                s.stride[k][at] = stride[k][i];
+    }
+    if (s.rank == 0) {
+        s.rank = 1;
+        s.dim[0] = 1;
+    }
+    s.flat = s.rank == 1;
+    return s;
+}
+
+static bool same_call(const Emit *e, const Call *a, const Call *b)
+{
+    const Graph *g = e->p->graph;
+    const Op *x = &g->ops.at[a->op], *y = &g->ops.at[b->op];
+    if (a->nin != b->nin || !map_equal(x->map, y->map))
+        return false;
+    Space s = find_space(e, a), t = find_space(e, b);
+    if (s.rank != t.rank || (!s.flat && memcmp(s.dim, t.dim, sizeof s.dim) != 0))
+        return false;
+    for (int k = 0; k < a->nin; k++) {
+        const Value *u = &g->values.at[a->in[k].value], *v = &g->values.at[b->in[k].value];
+        if ((u->kind == VALUE_CONST) != (v->kind == VALUE_CONST) || u->type != v->type)
+            return false;
+        if (u->kind == VALUE_CONST && memcmp(&u->number, &v->number, sizeof u->number) != 0)
+            return false;
+        if (u->kind != VALUE_CONST &&
+            memcmp(s.stride[k], t.stride[k], sizeof(int64_t) * (size_t)s.rank) != 0)
+            return false;
+    }
+    return true;
+}
+
+static int map_number(Emit *e, const Call *c)
+{
+    for (int i = 0; i < e->maps.n; i++)
+        if (same_call(e, e->maps.at[i].call, c))
+            return i;
+    VEC_PUSH(e->arena, &e->maps, (MapEntry){c, e->maps.n});
+    return e->maps.n - 1;
+}
+
+/* The row's expression with a, b, c replaced by the operands. */
+static const char *expression(Emit *e, const MapInstr *x, const Call *c)
+{
+    const char *s = op_map_expression(x->kind);
+    Text t = {.arena = e->arena};
+    text_add(&t, "");
+    for (size_t i = 0; s[i]; i++) {
+        bool word = isalnum((unsigned char)s[i]) || s[i] == '_';
+        bool alone = word && !(i > 0 && (isalnum((unsigned char)s[i - 1]) || s[i - 1] == '_')) &&
+                     !(isalnum((unsigned char)s[i + 1]) || s[i + 1] == '_');
+        if (!alone || s[i] < 'a' || s[i] > 'c' || s[i] - 'a' >= x->noperands) {
+            text_add_n(&t, s + i, 1);
+            continue;
+        }
+        int operand = x->operand[s[i] - 'a'];
+        if (operand >= 0)
+            text_printf(&t, "t%d", operand);
+        else if (c->in[~operand].buffer == NONE)
+            text_add(&t, emit_number(e, e->p->graph->values.at[c->in[~operand].value].number));
+        else
+            text_printf(&t, "a%d", ~operand);
+    }
+    return t.at;
+}
+
+/* Loads, arithmetic, stores of one element. */
+static void print_element(Emit *e, const Call *c, const MapProgram *map, const Space *s,
+                          const char *index)
+{
+    for (int k = 0; k < c->nin; k++)
+        if (c->in[k].buffer != NONE && s->stride[k][s->rank - 1] != 0)
+            emit_line(e, "const %s a%d = x%d[%s];",
+                      emit_ctype(e, e->p->graph->values.at[c->in[k].value].type), k, k, index);
+    for (int i = 0; i < map->n; i++)
+        emit_line(e, "const %s t%d = %s;", e->real, i, expression(e, &map->instr[i], c));
+    for (int i = 0; i < map->nout; i++)
+        emit_line(e, "y%d[%s] = t%d;", i, index, map->out[i]);
+}
+
+/* Offset of row r for strides over the outer dimensions. */
+static const char *row_offset(Emit *e, const Space *s, const int64_t *stride)
+{
+    Text t = {.arena = e->arena};
+    text_add(&t, "");
+    int64_t below = 1;
+    for (int i = s->rank - 2; i >= 0; i--) {
+        if (stride[i] != 0) {
+            if (t.n)
+                text_add(&t, " + ");
+            if (below > 1)
+                text_printf(&t, "r / %lld", (long long)below);
+            else
+                text_add(&t, "r");
+            if (i > 0)
+                text_printf(&t, " %% %lld", (long long)s->dim[i]);
+            if (stride[i] != 1)
+                text_printf(&t, " * %lld", (long long)stride[i]);
+        }
+        below *= s->dim[i];
+    }
+    return t.n ? t.at : "0";
+}
+
+static void declare_operands(Emit *e, const Call *c, const MapProgram *map)
+{
+    emit_line(e, "typedef struct {");
+    e->indent++;
+    for (int i = 0; i < map->nout; i++)
+        emit_line(e, "%s *y%d;", e->real, i);
+    for (int k = 0; k < c->nin; k++)
+        if (c->in[k].buffer != NONE)
+            emit_line(e, "const %s *x%d;",
+                      emit_ctype(e, e->p->graph->values.at[c->in[k].value].type), k);
+    e->indent--;
+}
+
+static void print_flat(Emit *e, const Call *c, const MapProgram *map, const Space *s)
+{
+    for (int i = 0; i < map->nout; i++)
+        emit_line(e, "%s *y%d = t->y%d;", e->real, i, i);
+    for (int k = 0; k < c->nin; k++) {
+        if (c->in[k].buffer == NONE)
+            continue;
+        const char *type = emit_ctype(e, e->p->graph->values.at[c->in[k].value].type);
+        if (s->stride[k][0] != 0)
+            emit_line(e, "const %s *x%d = t->x%d;", type, k, k);
+        else
+            emit_line(e, "const %s a%d = *t->x%d;", type, k, k);
+    }
+    text_add(e->out, "#pragma GCC ivdep\n");
+    emit_line(e, "for (int64_t n = from; n < to; n++) {");
+    e->indent++;
+    print_element(e, c, map, s, "n");
+    emit_close(e);
+}
+
+static void print_rows(Emit *e, const Call *c, const MapProgram *map, const Space *s)
+{
+    int64_t inner = s->dim[s->rank - 1];
+    emit_line(e, "for (int64_t r = from; r < to; r++) {");
+    e->indent++;
+    for (int i = 0; i < map->nout; i++)
+        emit_line(e, "%s *y%d = t->y%d + r * %lld;", e->real, i, i, (long long)inner);
+    for (int k = 0; k < c->nin; k++) {
+        if (c->in[k].buffer == NONE)
+            continue;
+        const char *type = emit_ctype(e, e->p->graph->values.at[c->in[k].value].type);
+        const char *offset = row_offset(e, s, s->stride[k]);
+        if (s->stride[k][s->rank - 1] == 0)
+            emit_line(e, "const %s a%d = t->x%d[%s];", type, k, k, offset);
+        else
+            emit_line(e, "const %s *x%d = t->x%d + %s;", type, k, k,
+                      strchr(offset, '/') || strchr(offset, '%')
+                          ? arena_printf(e->arena, "(%s)", offset)
+                          : offset);
+    }
+    text_add(e->out, "#pragma GCC ivdep\n");
+    emit_line(e, "for (int64_t n = 0; n < %lld; n++) {", (long long)inner);
+    e->indent++;
+    print_element(e, c, map, s, "n");
+    emit_close(e);
+    emit_close(e);
+}
+
+static void print_map(Emit *e, const Call *c, int number)
+{
+    const Op *op = &e->p->graph->ops.at[c->op];
+    const MapProgram *map = op->map;
+    Space s = find_space(e, c);
+    emit_source_comment(e, op->at);
+    declare_operands(e, c, map);
+    emit_line(e, "} map_%d_args;", number);
+    emit_open(e, "static void map_%d(void *args, int64_t from, int64_t to)", number);
+    emit_line(e, "const map_%d_args *t = args;", number);
+    if (s.flat)
+        print_flat(e, c, map, &s);
+    else
+        print_rows(e, c, map, &s);
+    emit_close(e);
+    emit_blank(e);
+}
+
+void emit_maps(Emit *e)
+{
+    for (int i = 0; i < e->d->chunks.n; i++)
+        for (int k = 0; k < RUN_KINDS; k++) {
+            const Run *run = &e->p->chunks.at[e->d->chunks.at[i]].run[k];
+            for (int n = 0; n < run->calls.n; n++) {
+                const Call *c = &run->calls.at[n];
+                if (c->kind != CALL_OP || e->p->graph->ops.at[c->op].kind != OP_FUSED)
+                    continue;
+                int before = e->maps.n;
+                if (map_number(e, c) == before)
+                    print_map(e, c, before);
+            }
+        }
+}
+
+void emit_fused_call(Emit *e, const Call *c)
+{
+    int number = map_number(e, c);
+    Space s = find_space(e, c);
+    int64_t inner = s.flat ? 1 : s.dim[s.rank - 1];
+    const Value *y = &e->p->graph->values.at[c->out[0].value];
+    int64_t each = shape_count(&y->shape), grain = 16384 / inner;
+    emit_call(e, "team_range");
+    emit_arg(e, "s->team");
+    if (s.flat || each % inner == 0)
+        emit_arg_count(e, y->batched, each / inner);
+    else
+        emit_arg(e, "B * %lld / %lld", (long long)each, (long long)inner);
+    emit_arg(e, "%lld", (long long)(grain > 0 ? grain : 1));
+    emit_arg(e, "map_%d", number);
+    Text t = {.arena = e->arena};
+    text_printf(&t, "&(map_%d_args){", number);
+    bool first = true;
+    for (int i = 0; i < c->nout; i++, first = false)
+        text_printf(&t, "%s%s", first ? "" : ",\n", emit_ref(e, &c->out[i]));
+    for (int k = 0; k < c->nin; k++)
+        if (c->in[k].buffer != NONE)
+            text_printf(&t, ",\n%s", emit_ref(e, &c->in[k]));
+    text_add(&t, "}");
+    emit_arg(e, "%s", t.at);
+    emit_end(e, "", ";");
+}

@@ -1,0 +1,185 @@
+/* emit_schedule.c - a device's ordered actions as the loops a person would write.
+ *
+ * In:  the list of actions: runs, sends, receives, each with a micro-batch.
+ * Out: statements; wherever a block of statements repeats with the micro-batches one
+ *      further on, a loop. The longest repetition that starts at a place is taken, of
+ *      equally long ones the one with the shortest block.
+ *
+ *     F0 F1 F2  F3 B0 F4 B1 F5 B2  B3 B4 B5
+ *     \_ 3xF _/ \___ 3x(F B) ___/  \_ 3xB _/       warm-up, steady, drain
+ */
+#include <string.h>
+
+#include "emit.h"
+
+typedef enum { ITEM_RUN, ITEM_POST, ITEM_SEND, ITEM_WAIT, ITEM_OTHER } ItemKind;
+
+typedef struct {
+    ItemKind kind;
+    int id; /* run: chunk * RUN_KINDS + run; links: the link; other: the action's kind */
+    int m;
+} Item;
+typedef VEC(Item) Items;
+
+enum { LONGEST_BLOCK = 64 };
+
+static Items make_items(Emit *e, const ActionList *list)
+{
+    Items items = {0};
+    for (int i = 0; i < list->actions.n; i++) {
+        const Action *a = &list->actions.at[i];
+        for (int w = 0; w < a->nwaits; w++) {
+            const Action *on = &list->actions.at[list->waits.at[a->first_wait + w]];
+            if (on->kind == ACT_RECV && action_stream(a) == 0)
+                VEC_PUSH(e->arena, &items, (Item){ITEM_WAIT, on->link, on->m});
+        }
+        switch (a->kind) {
+        case ACT_RUN:
+            VEC_PUSH(e->arena, &items, (Item){ITEM_RUN, a->chunk * RUN_KINDS + (int)a->run, a->m});
+            break;
+        case ACT_SEND:
+            VEC_PUSH(e->arena, &items, (Item){ITEM_SEND, a->link, a->m});
+            break;
+        case ACT_RECV:
+            VEC_PUSH(e->arena, &items, (Item){ITEM_POST, a->link, a->m});
+            break;
+        case ACT_JOIN:
+            break;
+        default:
+            VEC_PUSH(e->arena, &items, (Item){ITEM_OTHER, (int)a->kind, 0});
+            break;
+        }
+    }
+    return items;
+}
+
+/* How often the block of `length` items at `at` repeats, micro-batches counting up. */
+static int repeats(const Items *items, int at, int length)
+{
+    int n = 1;
+    for (;; n++)
+        for (int j = 0; j < length; j++) {
+            int k = at + n * length + j;
+            if (k >= items->n)
+                return n;
+            const Item *x = &items->at[at + j], *y = &items->at[k];
+            if (x->kind == ITEM_OTHER || x->kind != y->kind || x->id != y->id || y->m != x->m + n)
+                return n;
+        }
+}
+
+const char *emit_link_name(Emit *e, int link)
+{
+    const Link *l = &e->p->links.at[link];
+    bool in = l->to == e->stage;
+    const Ref *r = in ? &l->target : &l->source;
+    const char *what = l->kind == LINK_WEIGHT            ? "W_"
+                       : l->kind == LINK_ACTIVATION      ? ""
+                                                         : "D_";
+    return arena_printf(e->arena, "%s_%d_%s%s%s", in ? "FROM" : "TO", in ? l->from : l->to, what,
+                        e->d->buffers.at[r->buffer].name,
+                        r->at ? arena_printf(e->arena, "_%d", r->at) : "");
+}
+
+const char *emit_run_function(Emit *e, RunKind run, int chunk)
+{
+    static const char *const names[RUN_KINDS] = {"forward", "evaluate", "backward",
+                                                 "backward_input", "backward_weight"};
+    if (e->d->chunks.n == 1)
+        return names[run];
+    return arena_printf(e->arena, "%s_%d", names[run], chunk);
+}
+
+static void print_item(Emit *e, const Item *x, const char *m)
+{
+    switch (x->kind) {
+    case ITEM_RUN:
+        emit_line(e, "TRY(%s(s, %s));",
+                  emit_run_function(e, (RunKind)(x->id % RUN_KINDS), x->id / RUN_KINDS), m);
+        break;
+    case ITEM_POST:
+    case ITEM_SEND: {
+        const Link *l = &e->p->links.at[x->id];
+        const Ref *r = x->kind == ITEM_POST ? &l->target : &l->source;
+        emit_call(e, x->kind == ITEM_POST ? "link_post" : "link_send");
+        emit_arg(e, "s");
+        emit_arg(e, "%s", emit_link_name(e, x->id));
+        emit_arg(e, "%s", m);
+        emit_arg(e, "%s",
+                 emit_buffer_member(e, r->buffer, m, arena_printf(e->arena, "%d", r->at)));
+        emit_end(e, "TRY(", ");");
+        break;
+    }
+    case ITEM_WAIT:
+        emit_line(e, "TRY(link_wait(s, %s, %s));", emit_link_name(e, x->id), m);
+        break;
+    case ITEM_OTHER:
+        emit_line(e, "TRY(%s(s));",
+                  x->id == ACT_REDUCE   ? "reduce_tied"
+                  : x->id == ACT_CLIP   ? "clip"
+                  : x->id == ACT_UPDATE ? "update"
+                                        : "unknown");
+        break;
+    }
+}
+
+/* warm-up, steady or drain, by what the block runs */
+static const char *describe(const Items *items, int at, int length)
+{
+    bool f = false, b = false;
+    for (int j = at; j < at + length; j++) {
+        if (items->at[j].kind != ITEM_RUN)
+            continue;
+        RunKind run = (RunKind)(items->at[j].id % RUN_KINDS);
+        f = f || run == RUN_F;
+        b = b || run == RUN_B || run == RUN_I;
+    }
+    return f && b ? "steady" : f ? "warm-up" : b ? "drain" : NULL;
+}
+
+static void print_loop(Emit *e, const Items *items, int at, int length, int turns, bool eval)
+{
+    int base = items->at[at].m;
+    bool run = false;
+    for (int j = at; j < at + length; j++)
+        if (items->at[j].kind == ITEM_RUN && (!run || items->at[j].m < base)) {
+            base = items->at[j].m;
+            run = true;
+        }
+    const char *what = describe(items, at, length);
+    if (what && !eval)
+        emit_line(e, "/* %s */", what);
+    emit_line(e, "for (int m = %d; m < %d; m++) {", base, base + turns);
+    e->indent++;
+    for (int j = at; j < at + length; j++) {
+        int d = items->at[j].m - base;
+        print_item(e, &items->at[j],
+                   d == 0 ? "m" : arena_printf(e->arena, "m %c %d", d < 0 ? '-' : '+', d < 0 ? -d : d));
+    }
+    emit_close(e);
+}
+
+void emit_schedule(Emit *e, const ActionList *list, bool eval)
+{
+    Items items = make_items(e, list);
+    for (int i = 0; i < items.n;) {
+        int best = 0, best_turns = 1, best_cover = 0;
+        for (int length = 1; length <= LONGEST_BLOCK && i + 2 * length <= items.n; length++) {
+            int turns = repeats(&items, i, length);
+            int cover = turns * length;
+            if (turns < 2 || (turns - 1) * length < 2 || cover <= best_cover)
+                continue;
+            /* a longer block must save more lines, not only reach further */
+            if (best && cover - length <= best_cover - best)
+                continue;
+            best = length, best_turns = turns, best_cover = cover;
+        }
+        if (best) {
+            print_loop(e, &items, i, best, best_turns, eval);
+            i += best_cover;
+        } else {
+            print_item(e, &items.at[i], arena_printf(e->arena, "%d", items.at[i].m));
+            i++;
+        }
+    }
+}

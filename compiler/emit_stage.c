@@ -1,0 +1,531 @@
+/* emit_stage.c - one device's program as a C file.
+ *
+ * In:  the Program.
+ * Out: stage_K.c, in this order: what the stage is; its buffers by the model's names; fused
+ *      loops; forward, backward and update as lists of calls under the source lines they come
+ *      from; the schedule as loops; the description that the runtime reads. */
+#include <string.h>
+
+#include "emit.h"
+
+static const char *schedule_name(ScheduleKind k)
+{
+    static const char *const names[] = {"1f1b", "gpipe", "interleaved", "zero_bubble"};
+    return names[k];
+}
+
+/* "h.3 ... h.5": the paths of the device's layers. */
+static const char *layers_of(Emit *e)
+{
+    const Graph *g = e->p->graph;
+    const char *first = NULL, *last = NULL;
+    for (int i = 0; i < e->d->chunks.n; i++) {
+        const Run *run = &e->p->chunks.at[e->d->chunks.at[i]].run[RUN_F];
+        for (int n = 0; n < run->calls.n; n++) {
+            if (run->calls.at[n].kind != CALL_OP)
+                continue;
+            const char *path = g->ops.at[run->calls.at[n].op].path;
+            if (path && !first)
+                first = path;
+            if (path)
+                last = path;
+        }
+    }
+    for (int i = 0; i < e->d->weights.n; i++) {
+        const WeightRun *r = &e->d->weights.at[i];
+        if (r->count > 1 && last) {
+            /* the last turn of a loop */
+            WeightId w = r->weight + r->step * (r->count - 1);
+            const char *name = g->weights.at[w].name;
+            const char *dot = strrchr(name, '.');
+            if (dot && strncmp(r->prefix, last, strlen(r->prefix)) == 0)
+                last = arena_strndup(e->arena, name, (size_t)(dot - name));
+        }
+    }
+    if (!first)
+        return "";
+    if (strcmp(first, last) == 0)
+        return first;
+    return arena_printf(e->arena, "%s ... %s", first, last);
+}
+
+static void print_header(Emit *e)
+{
+    const Program *p = e->p;
+    Arena *a = e->arena;
+    const char *slash = strrchr(p->model->source, '/');
+    emit_line(e, "/* stage_%d.c: stage %d of %d of the model %s, on %s", e->stage, e->stage,
+              p->devices.n, p->model->name, e->d->name);
+    emit_line(e, " *");
+    emit_line(e, " *   source       %s",
+              emit_comment_text(a, slash ? slash + 1 : p->model->source));
+    emit_line(e, " *   layers       %s", emit_comment_text(a, layers_of(e)));
+    emit_line(e, " *   schedule     %s, %d micro-batch%s of %lld sample%s, at most %d in flight",
+              schedule_name(p->model->settings.parallel.schedule), p->microbatches,
+              p->microbatches == 1 ? "" : "es", (long long)p->microbatch,
+              p->microbatch == 1 ? "" : "s", e->d->in_flight);
+    emit_line(e, " *   memory       %s bytes in one allocation:", show_count(a, e->d->bytes));
+    for (int c = 0; c < BUFFER_CLASSES; c++)
+        if (e->d->class_bytes[c])
+            emit_line(e, " *                %15s  %s", show_count(a, e->d->class_bytes[c]),
+                      buffer_class_name((BufferClass)c));
+    for (int l = 0; l < p->links.n; l++) {
+        const Link *k = &p->links.at[l];
+        bool in = k->to == e->stage;
+        if (k->from != e->stage && !in)
+            continue;
+        const char *grad = k->kind == LINK_ACTIVATION || k->kind == LINK_WEIGHT ? "" : "gradient of ";
+        const char *text = emit_comment_text(
+            a, arena_printf(a, "%s%s %s %s %s", grad, k->name, emit_shape(e, k->value),
+                            in ? "from" : "to", p->devices.at[in ? k->from : k->to].name));
+        emit_line(e, " *   %-12s %s", in ? "receives" : "sends", text);
+    }
+    emit_line(e, " */");
+    emit_line(e, "#include <rt.h>");
+    emit_line(e, "#include <vmath.h>");
+    emit_blank(e);
+    emit_line(e, "#define B INT64_C(%lld) /* samples in a micro-batch */",
+              (long long)p->microbatch);
+    emit_blank(e);
+}
+
+/* ----------------------------------------------------------------------- buffers */
+
+static const char *member_names(Emit *e, const Buffer *b)
+{
+    const Graph *g = e->p->graph;
+    const Value *v = &g->values.at[b->value];
+    if (b->class > BUFFER_STATE)
+        return "";
+    for (int i = 0; i < e->d->weights.n; i++) {
+        const WeightRun *r = &e->d->weights.at[i];
+        if (g->values.at[b->value].kind != VALUE_WEIGHT || r->weight != v->index)
+            continue;
+        if (r->count == 1)
+            return r->prefix;
+        long long last = r->first + r->number_step * (r->count - 1);
+        return arena_printf(e->arena, "%s{%lld..%lld}%s", r->prefix, (long long)r->first, last,
+                            r->suffix);
+    }
+    return g->weights.at[v->index].name;
+}
+
+static void print_buffer(Emit *e, int number)
+{
+    const Buffer *b = &e->d->buffers.at[number];
+    Text t = {.arena = e->arena};
+    text_printf(&t, "%lld", (long long)b->offset);
+    const char *macro = emit_buffer_member(e, number, "m", "i");
+    if (b->slots > 1 && b->ring > 1) {
+        bool all = b->ring == b->count;
+        text_printf(&t, all ? " + INT64_C(%lld) * ((m) %% %d * %d + (i))"
+                            : " + INT64_C(%lld) * ((m) %% %d * %d + (i) %% %d)",
+                    (long long)b->stride, b->slots, b->ring, b->ring);
+    } else if (b->slots > 1) {
+        text_printf(&t, " + INT64_C(%lld) * ((m) %% %d)", (long long)b->stride, b->slots);
+    } else if (b->ring > 1 && b->ring == b->count) {
+        text_printf(&t, " + INT64_C(%lld) * (i)", (long long)b->stride);
+    } else if (b->ring > 1) {
+        text_printf(&t, " + INT64_C(%lld) * ((i) %% %d)", (long long)b->stride, b->ring);
+    }
+    const char *type = emit_ctype(e, e->p->graph->values.at[b->value].type);
+    const char *what = arena_printf(e->arena, "/* %s%s%s */", emit_shape(e, b->value),
+                                    b->class <= BUFFER_STATE ? "  " : "",
+                                    emit_comment_text(e->arena, member_names(e, b)));
+    const char *line = arena_printf(e->arena, "#define %s AT(s, %s, %s)", macro, type, t.at);
+    if (strlen(line) + strlen(what) + 1 <= 100) {
+        emit_line(e, "%s %s", line, what);
+    } else {
+        emit_line(e, "%s", what);
+        emit_line(e, "%s", line);
+    }
+}
+
+static void print_buffers(Emit *e)
+{
+    static const char *const titles[BUFFER_CLASSES] = {
+        "weights", "gradients of the weights, summed over the micro-batches",
+        "optimizer state", "kept while their micro-batch is in flight",
+        "scratch: inside one phase, places are shared"};
+    emit_line(e, "/* Where every tensor is. m: micro-batch, i: turn of the loop that made it. */");
+    emit_line(e, "#define AT(s, type, offset) ((type *)(void *)((s)->memory + (offset)))");
+    for (int class = 0; class < BUFFER_CLASSES; class++) {
+        bool any = false;
+        for (int b = 0; b < e->d->buffers.n; b++) {
+            if ((int)e->d->buffers.at[b].class != class)
+                continue;
+            if (!any) {
+                emit_blank(e);
+                emit_line(e, "/* %s */", titles[class]);
+            }
+            any = true;
+            print_buffer(e, b);
+        }
+    }
+    emit_blank(e);
+}
+
+static void print_links(Emit *e)
+{
+    bool any = false;
+    for (int l = 0; l < e->p->links.n; l++) {
+        const Link *k = &e->p->links.at[l];
+        if (k->from != e->stage && k->to != e->stage)
+            continue;
+        if (!any)
+            emit_line(e, "enum {");
+        any = true;
+        emit_line(e, "    %s = %d,", emit_link_name(e, l), l);
+    }
+    if (any) {
+        emit_line(e, "};");
+        emit_blank(e);
+    }
+}
+
+/* ------------------------------------------------------------------------ phases */
+
+static void print_call(Emit *e, const Call *c)
+{
+    const Graph *g = e->p->graph;
+    switch (c->kind) {
+    case CALL_LOAD:
+        e->used_m = true;
+        emit_call(e, "data_load");
+        emit_arg(e, "s");
+        emit_arg(e, "%d", c->input);
+        emit_arg(e, "m");
+        emit_arg_ref(e, &c->out[0]);
+        emit_end(e, "TRY(", ");");
+        break;
+    case CALL_LOSS:
+    case CALL_METRIC:
+        e->used_m = true;
+        emit_call(e, c->kind == CALL_LOSS ? "report_loss" : "report_metric");
+        emit_arg(e, "s");
+        if (c->kind == CALL_METRIC)
+            emit_arg(e, "%d", c->input);
+        emit_arg(e, "m");
+        emit_arg_ref(e, &c->in[0]);
+        emit_end(e, "TRY(", ");");
+        break;
+    case CALL_OP:
+        emit_source_comment(e, g->ops.at[c->op].at);
+        emit_op(e, c);
+        break;
+    }
+}
+
+static const char *body_function(Emit *e, RunKind kind, int chunk, int step, const Step *s)
+{
+    Text name = {.arena = e->arena};
+    text_printf(&name, "%s_", emit_run_function(e, kind, chunk));
+    size_t before = name.n;
+    for (const char *c = s->name; *c && name.n - before < 40; c++) {
+        bool word = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9');
+        if (word)
+            text_add_n(&name, c, 1);
+        else if (name.n > before && name.at[name.n - 1] != '_' && c[1])
+            text_add(&name, "_");
+    }
+    const Run *run = &e->p->chunks.at[chunk].run[kind];
+    int same = 0;
+    for (int i = 0; i < step; i++)
+        same += run->steps.at[i].turns > 1 && strcmp(run->steps.at[i].name, s->name) == 0;
+    if (same)
+        text_printf(&name, "_%d", same + 1);
+    return name.at;
+}
+
+/* The body of a function, printed aside so that its head knows what it uses. */
+static Text begin_aside(Emit *e, Text **saved)
+{
+    Text aside = {.arena = e->arena};
+    text_add(&aside, "");
+    *saved = e->out;
+    e->used_m = e->used_i = false;
+    e->last_line = 0;
+    e->indent = 1;
+    return aside;
+}
+
+static void print_body(Emit *e, RunKind kind, int chunk, int step, const Step *s)
+{
+    const Run *run = &e->p->chunks.at[chunk].run[kind];
+    Text *saved, body = begin_aside(e, &saved);
+    e->out = &body;
+    for (int n = s->first; n < s->first + s->ncalls; n++)
+        print_call(e, &run->calls.at[n]);
+    e->out = saved;
+    e->indent = 0;
+    emit_open(e, "static void %s(Stage *s, int m, int i)", body_function(e, kind, chunk, step, s));
+    if (!e->used_m)
+        emit_line(e, "(void)m;");
+    if (!e->used_i)
+        emit_line(e, "(void)i;");
+    text_add(e->out, body.at);
+    emit_close(e);
+    emit_blank(e);
+}
+
+static void print_run(Emit *e, RunKind kind, int chunk)
+{
+    const Run *run = &e->p->chunks.at[chunk].run[kind];
+    for (int i = 0; i < run->steps.n; i++)
+        if (run->steps.at[i].turns > 1)
+            print_body(e, kind, chunk, i, &run->steps.at[i]);
+    emit_open(e, "static int %s(Stage *s, int m)", emit_run_function(e, kind, chunk));
+    e->last_line = 0;
+    emit_line(e, "phase_begin(s, '%s', %d, m);", run_name(kind), chunk);
+    for (int i = 0; i < run->steps.n; i++) {
+        const Step *s = &run->steps.at[i];
+        if (s->turns == 1) {
+            for (int n = s->first; n < s->first + s->ncalls; n++)
+                print_call(e, &run->calls.at[n]);
+            continue;
+        }
+        emit_source_comment(e, e->p->graph->frames.at[s->frame].at);
+        if (s->down)
+            emit_line(e, "for (int i = %d; i >= 0; i--)", s->turns - 1);
+        else
+            emit_line(e, "for (int i = 0; i < %d; i++)", s->turns);
+        emit_line(e, "    %s(s, m, i);", body_function(e, kind, chunk, i, s));
+    }
+    emit_line(e, "phase_end(s);");
+    emit_line(e, "return MDL_OK;");
+    emit_close(e);
+    emit_blank(e);
+}
+
+/* ------------------------------------------------------------------------ update */
+
+static const char *norm_index(Emit *e, const WeightRun *r)
+{
+    if (r->count == 1)
+        return arena_printf(e->arena, "%d", r->weight);
+    if (r->step == 1)
+        return arena_printf(e->arena, "%d + i", r->weight);
+    return arena_printf(e->arena, "%d + %d * i", r->weight, r->step);
+}
+
+static int64_t weight_count(const Emit *e, const WeightRun *r)
+{
+    return shape_count(&e->p->graph->weights.at[r->weight].shape);
+}
+
+/* One statement, in a loop where the run has several weights. */
+static void per_weight(Emit *e, const WeightRun *r, const char *name, const char *assign,
+                       bool state, bool weight)
+{
+    if (r->count > 1) {
+        emit_line(e, "for (int i = 0; i < %d; i++)", r->count);
+        e->indent++;
+    }
+    emit_call(e, name);
+    emit_arg(e, "s->team");
+    if (weight)
+        emit_arg(e, "%s", emit_buffer_member(e, r->buffer, "0", "i"));
+    emit_arg(e, "%s", emit_buffer_member(e, r->grad[0], "0", "i"));
+    for (int k = 0; state && k < r->nstates; k++)
+        emit_arg(e, "%s", emit_buffer_member(e, r->state[k], "0", "i"));
+    if (state && r->nstates == 0)
+        emit_arg(e, "NULL");
+    emit_arg(e, "%lld", (long long)weight_count(e, r));
+    if (weight)
+        emit_arg(e, "&s->hyper");
+    emit_end(e, assign, ";");
+    if (r->count > 1)
+        e->indent--;
+}
+
+static void print_update(Emit *e)
+{
+    static const char *const names[] = {"sgd_update", "adam_update", "adamw_update"};
+    const Train *t = &e->p->model->settings.train;
+    bool clip = t->clip_norm > 0, tied = false, any = false;
+    for (int i = 0; i < e->d->weights.n; i++) {
+        tied = tied || e->d->weights.at[i].ngrads > 1;
+        any = any || e->d->weights.at[i].ngrads > 0;
+    }
+    if (tied) {
+        emit_line(e, "/* A weight with several uses: the sum of their gradients. */");
+        emit_open(e, "static int reduce_tied(Stage *s)");
+        for (int i = 0; i < e->d->weights.n; i++) {
+            const WeightRun *r = &e->d->weights.at[i];
+            for (int k = 1; k < r->ngrads; k++) {
+                if (r->count > 1)
+                    emit_line(e, "for (int i = 0; i < %d; i++)", r->count);
+                emit_line(e, "%saccumulate_into(s->team, %s, %s, %lld);", r->count > 1 ? "    " : "",
+                          emit_buffer_member(e, r->grad[0], "0", "i"),
+                          emit_buffer_member(e, r->grad[k], "0", "i"), (long long)weight_count(e, r));
+            }
+        }
+        emit_line(e, "return MDL_OK;");
+        emit_close(e);
+        emit_blank(e);
+    }
+    if (clip) {
+        emit_open(e, "static int clip(Stage *s)");
+        for (int i = 0; i < e->d->weights.n; i++) {
+            const WeightRun *r = &e->d->weights.at[i];
+            if (r->ngrads)
+                per_weight(e, r, "sum_squares",
+                           arena_printf(e->arena, "s->norm[%s] = ", norm_index(e, r)), false, false);
+        }
+        emit_line(e, "return clip_gradients(s);");
+        emit_close(e);
+        emit_blank(e);
+    }
+    if (!any)
+        return;
+    emit_open(e, "static int update(Stage *s)");
+    emit_line(e, "phase_begin(s, 'U', 0, -1);");
+    for (int i = 0; i < e->d->weights.n; i++) {
+        const WeightRun *r = &e->d->weights.at[i];
+        if (r->ngrads)
+            per_weight(e, r, names[t->optimizer],
+                       clip ? "" : arena_printf(e->arena, "s->norm[%s] = ", norm_index(e, r)), true,
+                       true);
+    }
+    emit_line(e, "phase_end(s);");
+    emit_line(e, "return MDL_OK;");
+    emit_close(e);
+    emit_blank(e);
+}
+
+/* ------------------------------------------------------------------ description */
+
+static const char *strided(Emit *e, int buffer)
+{
+    if (buffer == NONE)
+        return "-1";
+    return arena_printf(e->arena, "%lld", (long long)e->d->buffers.at[buffer].offset);
+}
+
+static void print_weight_row(Emit *e, const WeightRun *r)
+{
+    static const char *const inits[] = {"MDL_CONSTANT", "MDL_UNIFORM", "MDL_NORMAL"};
+    const Weight *w = &e->p->graph->weights.at[r->weight];
+    Text dims = {.arena = e->arena};
+    text_add(&dims, "");
+    for (int i = 0; i < w->shape.rank; i++)
+        text_printf(&dims, "%s%lld", i ? ", " : "", (long long)w->shape.dim[i]);
+    int64_t stride = e->d->buffers.at[r->buffer].stride;
+    int grad = r->ngrads ? r->grad[0] : NONE;
+    emit_line(e, "    {%s, %s, %lld, %lld, %d, %d, %d, %d, {%s},",
+              emit_string(e->arena, r->prefix), emit_string(e->arena, r->suffix),
+              (long long)r->first, (long long)r->number_step, r->count, r->weight, r->step,
+              w->shape.rank, w->shape.rank ? dims.at : "0");
+    emit_line(e, "     %s, %.17g, %s, %s,", inits[w->init], w->init_value,
+              w->frozen ? "true" : "false", r->owner ? "true" : "false");
+    emit_line(e, "     %s, %lld, %s, %lld, {%s, %s}, %lld},",
+              strided(e, r->buffer), (long long)stride, strided(e, grad), (long long)stride,
+              strided(e, r->nstates > 0 ? r->state[0] : NONE),
+              strided(e, r->nstates > 1 ? r->state[1] : NONE), (long long)stride);
+}
+
+static void print_description(Emit *e)
+{
+    if (e->d->weights.n) {
+        emit_line(e, "/* prefix, suffix, first, step, count, index, index step, rank, shape,");
+        emit_line(e, " * initial values, frozen, owner, places of weight, gradient, state */");
+        emit_line(e, "static const MdlWeight weights[] = {");
+        for (int i = 0; i < e->d->weights.n; i++)
+            print_weight_row(e, &e->d->weights.at[i]);
+        emit_line(e, "};");
+        emit_blank(e);
+    }
+    emit_line(e, "extern const MdlStage stage_%d;", e->stage);
+    emit_line(e, "const MdlStage stage_%d = {", e->stage);
+    emit_line(e, "    .device = %s,", emit_string(e->arena, e->d->name));
+    emit_line(e, "    .layers = %s,", emit_string(e->arena, layers_of(e)));
+    emit_line(e, "    .bytes = %lld,", (long long)e->d->bytes);
+    if (e->d->weights.n) {
+        emit_line(e, "    .weights = weights,");
+        emit_line(e, "    .nweights = (int)(sizeof weights / sizeof *weights),");
+    }
+    emit_line(e, "    .step = stage_%d_step,", e->stage);
+    emit_line(e, "    .eval = stage_%d_eval,", e->stage);
+    emit_line(e, "};");
+}
+
+static EmittedFile emit_stage(const Program *p, const Diag *diag, int stage)
+{
+    Arena *a = p->graph->arena;
+    Text out = {.arena = a};
+    Emit e = {.p = p,
+              .diag = diag,
+              .d = &p->devices.at[stage],
+              .stage = stage,
+              .arena = a,
+              .out = &out,
+              .real = p->real_name,
+              .last_file = NONE};
+    print_header(&e);
+    print_buffers(&e);
+    print_links(&e);
+    emit_maps(&e);
+    for (int c = 0; c < e.d->chunks.n; c++)
+        for (int k = 0; k < RUN_KINDS; k++)
+            if (p->chunks.at[e.d->chunks.at[c]].has[k])
+                print_run(&e, (RunKind)k, e.d->chunks.at[c]);
+    print_update(&e);
+    emit_line(&e, "/* One step. */");
+    emit_open(&e, "static int stage_%d_step(Stage *s)", stage);
+    emit_schedule(&e, &e.d->train, false);
+    emit_line(&e, "return MDL_OK;");
+    emit_close(&e);
+    emit_blank(&e);
+    emit_line(&e, "/* Evaluation: forward only. */");
+    emit_open(&e, "static int stage_%d_eval(Stage *s)", stage);
+    emit_schedule(&e, &e.d->eval, true);
+    emit_line(&e, "return MDL_OK;");
+    emit_close(&e);
+    emit_blank(&e);
+    print_description(&e);
+    return (EmittedFile){arena_printf(a, "stage_%d.c", stage), out.at};
+}
+
+static EmittedFile emit_cmake(const Program *p)
+{
+    Arena *a = p->graph->arena;
+    Text t = {.arena = a};
+    const char *f64 = p->real_size == 8 ? "_f64" : "";
+    text_printf(&t,
+                "# Builds the trainer of the model %s. MDL_HOME is where mdlc is installed:\n"
+                "#     cmake -B build -DMDL_HOME=/usr/local && cmake --build build\n"
+                "cmake_minimum_required(VERSION 3.18)\n"
+                "project(trainer C)\n"
+                "set(CMAKE_C_STANDARD 17)\n"
+                "if(NOT CMAKE_BUILD_TYPE)\n"
+                "  set(CMAKE_BUILD_TYPE Release)\n"
+                "endif()\n"
+                "set(MDL_HOME \"/usr/local\" CACHE PATH \"where mdlc is installed\")\n"
+                "add_executable(trainer trainer.c",
+                p->model->name);
+    for (int i = 0; i < p->devices.n; i++)
+        text_printf(&t, "%sstage_%d.c", i % 6 == 5 ? "\n               " : " ", i);
+    text_printf(&t,
+                ")\n"
+                "target_include_directories(trainer SYSTEM PRIVATE ${MDL_HOME}/include/mdl)\n"
+                "target_compile_definitions(trainer PRIVATE%s)\n"
+                "target_compile_options(trainer PRIVATE -O3 -march=native -ffp-contract=off)\n"
+                "target_link_directories(trainer PRIVATE ${MDL_HOME}/lib/mdl)\n"
+                "target_link_libraries(trainer PRIVATE mdl_rt%s mdl_kernels%s\n"
+                "                      openblas jansson xxhash z pthread m)\n",
+                p->real_size == 8 ? " MDL_F64" : "", f64, f64);
+    return (EmittedFile){"CMakeLists.txt", t.at};
+}
+
+EmittedFiles emit_host(const Program *p, const Diag *d)
+{
+    Arena *a = p->graph->arena;
+    EmittedFiles files = {0};
+    for (int i = 0; i < p->devices.n; i++)
+        VEC_PUSH(a, &files, emit_stage(p, d, i));
+    Text out = {.arena = a};
+    emit_trainer(p, d, &out);
+    VEC_PUSH(a, &files, (EmittedFile){"trainer.c", out.at});
+    VEC_PUSH(a, &files, emit_cmake(p));
+    return files;
+}

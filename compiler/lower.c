@@ -1,0 +1,705 @@
+/* lower.c - from placed operations to the phases and buffers of each device.
+ *
+ * In:  the Graph with backward and fused operations, and where they are.
+ * Out: a Program whose devices have phases (calls and loops), buffers without addresses,
+ *      weights, and the links between devices; actions, slots and offsets come later.
+ *
+ * For every device, chunk by chunk in the order of the data: F (and E, what only metrics
+ * need); then, from the last chunk to the first, B. A tensor gets a buffer on the device that
+ * makes it; an operand that another device makes gets a buffer here and a link that fills it,
+ * once per device; an input gets a buffer and a load at the start of the first phase that
+ * reads it.
+ *
+ * A tied weight has a copy on every device that uses it. The devices send the sums of their
+ * gradients to the owner, which adds them in the order of the uses, updates, and sends the
+ * new weight back.
+ */
+#include "lower.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cost.h"
+
+/* ------------------------------------------------------------------- patterns */
+
+NamePattern pattern_single(const char *name)
+{
+    return (NamePattern){.prefix = name, .suffix = "", .first = -1};
+}
+
+/* The number at the start of s, at most 9 digits without leading zeros; -1: none. */
+static int64_t leading_number(const char *s, size_t *digits)
+{
+    size_t n = 0;
+    int64_t value = 0;
+    while (isdigit((unsigned char)s[n]) && n < 9)
+        value = value * 10 + (s[n++] - '0');
+    *digits = n;
+    if (n == 0 || isdigit((unsigned char)s[n]) || (n > 1 && s[0] == '0'))
+        return -1;
+    return value;
+}
+
+bool pattern_pair(Arena *a, const char *x, const char *y, NamePattern *out)
+{
+    if (strcmp(x, y) == 0) {
+        *out = pattern_single(x);
+        return false;
+    }
+    size_t i = 0;
+    while (x[i] && x[i] == y[i])
+        i++;
+    while (i > 0 && isdigit((unsigned char)x[i - 1]))
+        i--;
+    size_t nx, ny;
+    int64_t p = leading_number(x + i, &nx), q = leading_number(y + i, &ny);
+    if (p < 0 || q < 0 || strcmp(x + i + nx, y + i + ny) != 0)
+        return false;
+    *out = (NamePattern){.prefix = arena_strndup(a, x, i),
+                         .suffix = arena_strndup(a, x + i + nx, strlen(x + i + nx)),
+                         .first = p,
+                         .step = q - p};
+    return true;
+}
+
+bool pattern_matches(const NamePattern *p, int64_t i, const char *name)
+{
+    size_t n = strlen(p->prefix), digits;
+    if (strncmp(name, p->prefix, n) != 0)
+        return false;
+    return leading_number(name + n, &digits) == p->first + i * p->step &&
+           strcmp(name + n + digits, p->suffix) == 0;
+}
+
+/* --------------------------------------------------------------------- buffers */
+
+ValueId lower_root(const Lower *l, ValueId v)
+{
+    return l->pl->root[v];
+}
+
+static Device *here(Lower *l)
+{
+    return &l->p->devices.at[l->device];
+}
+
+const char *lower_label(const Lower *l, ValueId v)
+{
+    const Graph *g = l->g;
+    const Value *x = &g->values.at[v];
+    if (x->kind == VALUE_WEIGHT || x->kind == VALUE_GRAD)
+        return g->weights.at[x->index].name;
+    if (x->kind == VALUE_INPUT)
+        return g->inputs.at[x->index].name;
+    if (x->def == NONE)
+        return "constant";
+    const Op *op = &g->ops.at[x->def];
+    if (x->name && strchr(x->name, '.'))
+        return x->name;
+    const char *last = x->name ? x->name : op_name(op->kind);
+    if (op->path && op->forward == NONE && (!x->name || x->def == NONE))
+        return op->path;
+    const char *scope = g->frames.at[op->frame].path;
+    return scope && scope[0] ? arena_printf(l->arena, "%s.%s", scope, last) : last;
+}
+
+/* A part of a C identifier: letters, digits and single underscores. */
+static char *identifier(Arena *a, const char *label)
+{
+    size_t n = strlen(label), k = 0;
+    char *s = arena_alloc(a, n + 2);
+    for (size_t i = 0; i < n && k < 40; i++) {
+        char c = isalnum((unsigned char)label[i]) ? label[i] : '_';
+        if (c == '_' && k > 0 && s[k - 1] == '_')
+            continue;
+        s[k++] = c;
+    }
+    while (k > 1 && s[k - 1] == '_')
+        k--;
+    s[k] = 0;
+    if (k == 0)
+        s[k++] = 'x';
+    return s;
+}
+
+/* The slot of a key, in a table that grows before it is half full. */
+static NameSlot *find_name(Lower *l, const char *key)
+{
+    if (2 * l->names_used >= l->names_cap) {
+        NameSlot *old = l->names;
+        int cap = l->names_cap;
+        l->names_cap = cap ? 2 * cap : 1024;
+        l->names = ARENA_ARRAY(l->arena, NameSlot, l->names_cap);
+        l->names_used = 0;
+        for (int i = 0; i < cap; i++)
+            if (old[i].key)
+                *find_name(l, old[i].key) = old[i], l->names_used++;
+    }
+    uint64_t h = 1469598103934665603u; /* FNV-1a */
+    for (const char *c = key; *c; c++)
+        h = (h ^ (unsigned char)*c) * 1099511628211u;
+    int i = (int)(h % (uint64_t)l->names_cap);
+    while (l->names[i].key && strcmp(l->names[i].key, key) != 0)
+        i = (i + 1) % l->names_cap;
+    return &l->names[i];
+}
+
+/* The identifier, with a number where it is taken on this device. */
+static const char *unique_name(Lower *l, const char *label, const char *kind)
+{
+    char *name = identifier(l->arena, label);
+    for (;;) {
+        char *key = arena_printf(l->arena, "%d:%s:%s", l->device, kind, name);
+        NameSlot *slot = find_name(l, key);
+        if (!slot->key) {
+            slot->key = key;
+            slot->count = 1;
+            l->names_used++;
+            return name;
+        }
+        name = arena_printf(l->arena, "%s_%d", identifier(l->arena, label), ++slot->count);
+    }
+}
+
+int lower_add_buffer(Lower *l, ValueId v, int count, BufferClass class, const char *label)
+{
+    const Value *x = &l->g->values.at[v];
+    Device *d = here(l);
+    bool gradient = x->def != NONE && l->g->ops.at[x->def].forward != NONE;
+    int64_t size = value_bytes(l->p, v);
+    const char *kind = class == BUFFER_WEIGHT  ? "w"
+                       : class == BUFFER_GRAD  ? "g"
+                       : class == BUFFER_STATE ? "o"
+                       : gradient              ? "d"
+                                               : "v";
+    Buffer b = {.class = class,
+                .value = v,
+                .count = count,
+                .ring = count,
+                .slots = 1,
+                .size = size,
+                .stride = round_up(size, BUFFER_ALIGN),
+                .name = unique_name(l, label, kind),
+                .gradient = gradient,
+                .link = NONE};
+    VEC_PUSH(l->arena, &d->buffers, b);
+    if (d->buffers.n > l->entry_cap) {
+        int cap = d->buffers.n * 2 + 64;
+        ValueId *entry = ARENA_ARRAY(l->arena, ValueId, cap);
+        if (l->entry_cap)
+            memcpy(entry, l->entry, sizeof *entry * (size_t)l->entry_cap);
+        l->entry = entry;
+        l->entry_cap = cap;
+    }
+    l->entry[d->buffers.n - 1] = NONE;
+    return d->buffers.n - 1;
+}
+
+void lower_set_home(Lower *l, ValueId v, int buffer, int member)
+{
+    ValueId root = lower_root(l, v);
+    if (l->home[root].buffer == NONE)
+        VEC_PUSH(l->arena, &l->touched, root);
+    l->home[root] = (Home){buffer, member};
+    if (l->travels[root]) {
+        OpId def = l->g->values.at[root].def;
+        if (def != NONE && l->pl->device_of[l->pl->chunk_of[def]] == l->device)
+            l->source[root] = (Home){buffer, member};
+    }
+}
+
+void lower_add_grads(Lower *l, int b)
+{
+    Device *d = here(l);
+    WeightRun *run = &d->weights.at[d->weights.n - 1];
+    int uses = l->uses[run->weight];
+    run->grad = ARENA_ARRAY(l->arena, int, uses + 1);
+    for (int u = 0; u < uses; u++)
+        run->grad[u] = NONE;
+    (void)b;
+}
+
+/* The buffer for the sums of one use of the weights of a run, made at its first use. */
+static int grad_buffer(Lower *l, WeightRun *run, int use)
+{
+    if (run->grad[use] == NONE) {
+        int count = run->count;
+        const char *label = arena_printf(l->arena, "%s%s%s", run->prefix, run->suffix,
+                                         use ? arena_printf(l->arena, ".use_%d", use) : "");
+        ValueId like = l->g->weights.at[run->weight].value;
+        run->grad[use] = lower_add_buffer(l, like, count, BUFFER_GRAD, label);
+    }
+    return run->grad[use];
+}
+
+static WeightRun *run_of_buffer(Device *d, int buffer)
+{
+    for (int i = 0; i < d->weights.n; i++)
+        if (d->weights.at[i].buffer == buffer)
+            return &d->weights.at[i];
+    return NULL;
+}
+
+static Home weight_home(Lower *l, ValueId root)
+{
+    int w = l->g->values.at[root].index;
+    const char *name = l->g->weights.at[w].name;
+    int b = lower_add_buffer(l, root, 1, BUFFER_WEIGHT, name);
+    lower_set_home(l, root, b, 0);
+    NamePattern p = pattern_single(name);
+    WeightRun run = {.weight = w,
+                     .count = 1,
+                     .buffer = b,
+                     .prefix = p.prefix,
+                     .suffix = p.suffix,
+                     .first = p.first};
+    VEC_PUSH(l->arena, &here(l)->weights, run);
+    lower_add_grads(l, b);
+    return l->home[root];
+}
+
+/* An input is loaded by the first phase that reads it; what another device makes comes
+ * over a link. */
+static Home arriving_home(Lower *l, ValueId root)
+{
+    const Value *v = &l->g->values.at[root];
+    int b = lower_add_buffer(l, root, 1, BUFFER_SCRATCH, lower_label(l, root));
+    lower_set_home(l, root, b, 0);
+    if (v->kind == VALUE_INPUT)
+        return l->home[root];
+    const Op *op = &l->g->ops.at[v->def];
+    int from_chunk = l->pl->chunk_of[v->def];
+    Link link = {.kind = op->forward == NONE ? LINK_ACTIVATION : LINK_GRADIENT,
+                 .from = l->pl->device_of[from_chunk],
+                 .to = l->device,
+                 .from_chunk = from_chunk,
+                 .to_chunk = l->chunk,
+                 .value = root,
+                 .target = {.buffer = b, .entry = NONE, .value = root},
+                 .bytes = value_bytes(l->p, root),
+                 .name = lower_label(l, root)};
+    here(l)->buffers.at[b].link = l->p->links.n;
+    here(l)->buffers.at[b].class = BUFFER_KEPT;
+    VEC_PUSH(l->arena, &l->p->links, link);
+    return l->home[root];
+}
+
+Home lower_home(Lower *l, ValueId v)
+{
+    const Value *x = &l->g->values.at[v];
+    if (x->kind == VALUE_GRAD) {
+        Home w = l->home[l->g->weights.at[x->index].value];
+        WeightRun *run = run_of_buffer(here(l), w.buffer);
+        return (Home){grad_buffer(l, run, x->use), w.member};
+    }
+    ValueId root = lower_root(l, v);
+    if (l->home[root].buffer != NONE)
+        return l->home[root];
+    return l->g->values.at[root].kind == VALUE_WEIGHT ? weight_home(l, root)
+                                                      : arriving_home(l, root);
+}
+
+Ref lower_ref(Lower *l, ValueId v)
+{
+    Ref r = {.buffer = NONE, .entry = NONE, .value = v};
+    if (v == NONE || l->g->values.at[v].kind == VALUE_CONST)
+        return r;
+    Home h = lower_home(l, v);
+    r.buffer = h.buffer;
+    r.at = h.member;
+    return r;
+}
+
+/* ---------------------------------------------------------------------- phases */
+
+/* Inputs that this phase is the first on its device to read are loaded at its start. */
+static void add_loads(Lower *l, Run *run, const OpId *ops, int n)
+{
+    VEC(int) inputs = {0};
+    for (int i = 0; i < n; i++) {
+        const Op *op = &l->g->ops.at[ops[i]];
+        for (int k = 0; k < op->nin; k++) {
+            ValueId root = op->in[k] == NONE ? NONE : lower_root(l, op->in[k]);
+            if (root != NONE && l->g->values.at[root].kind == VALUE_INPUT &&
+                l->home[root].buffer == NONE) {
+                lower_home(l, root);
+                VEC_PUSH(l->arena, &inputs, l->g->values.at[root].index);
+            }
+        }
+    }
+    if (inputs.n)
+        VEC_PUSH(l->arena, &run->steps, (Step){.turns = 1, .ncalls = inputs.n});
+    for (int i = 0; i < inputs.n; i++) {
+        Call call = {.kind = CALL_LOAD, .input = inputs.at[i], .nout = 1};
+        call.out = ARENA_NEW(l->arena, Ref);
+        call.out[0] = lower_ref(l, l->g->inputs.at[inputs.at[i]].value);
+        VEC_PUSH(l->arena, &run->calls, call);
+    }
+}
+
+static void add_report(Lower *l, Run *run, CallKind kind, int number, ValueId v)
+{
+    Call call = {.kind = kind, .op = NONE, .input = number, .nin = 1};
+    call.in = ARENA_NEW(l->arena, Ref);
+    call.in[0] = lower_ref(l, v);
+    if (!run->steps.n || run->steps.at[run->steps.n - 1].turns > 1)
+        VEC_PUSH(l->arena, &run->steps, (Step){.first = run->calls.n, .turns = 1});
+    VEC_PUSH(l->arena, &run->calls, call);
+    run->steps.at[run->steps.n - 1].ncalls++;
+}
+
+static int chunk_of_value(const Lower *l, ValueId v)
+{
+    OpId def = l->g->values.at[lower_root(l, v)].def;
+    return def == NONE ? 0 : l->pl->chunk_of[def];
+}
+
+/* Which other chunks make operands of the operation. */
+static void add_dependencies(Lower *l, Chunk *c, RunKind kind, const Op *op)
+{
+    for (int i = 0; i < op->nin; i++) {
+        OpId def = op->in[i] == NONE ? NONE : l->g->values.at[lower_root(l, op->in[i])].def;
+        if (def == NONE || l->pl->chunk_of[def] == c->number)
+            continue;
+        int other = l->pl->chunk_of[def];
+        RunKind from = l->g->ops.at[def].forward == NONE ? RUN_F : RUN_B;
+        if (kind == RUN_B && from == RUN_F)
+            continue; /* it came with this chunk's own F */
+        bool known = false;
+        for (int k = 0; k < c->after[kind].n; k++)
+            known = known || c->after[kind].at[k] == other;
+        if (!known)
+            VEC_PUSH(l->arena, &c->after[kind], other);
+    }
+}
+
+static void lower_run(Lower *l, int chunk, RunKind kind, const OpId *ops, int n)
+{
+    Chunk *c = &l->p->chunks.at[chunk];
+    Run *run = &c->run[kind];
+    l->chunk = chunk;
+    l->kind = kind;
+    add_loads(l, run, ops, n);
+    roll(l, run, ops, n, kind == RUN_B);
+    if (kind == RUN_F && chunk_of_value(l, l->g->loss) == chunk)
+        add_report(l, run, CALL_LOSS, 0, l->g->loss);
+    for (int i = 0; kind == RUN_E && i < l->g->metrics.n; i++)
+        if (chunk_of_value(l, l->g->metrics.at[i].value) == chunk)
+            add_report(l, run, CALL_METRIC, i, l->g->metrics.at[i].value);
+    c->has[kind] = kind == RUN_F || run->calls.n > 0;
+    for (int i = 0; i < n; i++) {
+        Cost cost = cost_of(l->g, &l->g->ops.at[ops[i]], l->p->microbatch);
+        c->flops[kind] += cost.flops;
+        c->seconds[kind] += cost_seconds(&l->p->model->settings.devices, cost);
+        add_dependencies(l, c, kind, &l->g->ops.at[ops[i]]);
+    }
+}
+
+/* ----------------------------------------------------------------- tied weights */
+
+static void add_tied_link(Lower *l, LinkKind kind, int from, int to, int source, int target,
+                          ValueId value, const char *name)
+{
+    Link link = {.kind = kind,
+                 .from = from,
+                 .to = to,
+                 .from_chunk = NONE,
+                 .to_chunk = NONE,
+                 .value = value,
+                 .source = {.buffer = source, .entry = NONE, .value = value},
+                 .target = {.buffer = target, .entry = NONE, .value = value},
+                 .bytes = value_bytes(l->p, value),
+                 .name = name};
+    l->p->devices.at[to].buffers.at[target].link = l->p->links.n;
+    VEC_PUSH(l->arena, &l->p->links, link);
+}
+
+static WeightRun *find_weight(Device *d, WeightId w)
+{
+    for (int i = 0; i < d->weights.n; i++) {
+        WeightRun *r = &d->weights.at[i];
+        for (int k = 0; k < r->count; k++)
+            if (r->weight + k * r->step == w)
+                return r;
+    }
+    return NULL;
+}
+
+/* Gradients of a shared weight go to its owner, the new weight back. */
+static void tie(Lower *l, WeightId w)
+{
+    Program *p = l->p;
+    int owner = l->pl->weight_owner[w];
+    const Weight *weight = &l->g->weights.at[w];
+    l->device = owner;
+    WeightRun *home = find_weight(&p->devices.at[owner], w);
+    for (int u = 0; u < l->uses[w]; u++) {
+        for (int d = 0; d < p->devices.n; d++) {
+            WeightRun *copy = d == owner ? NULL : find_weight(&p->devices.at[d], w);
+            if (!copy || copy->grad[u] == NONE)
+                continue;
+            int target = grad_buffer(l, home, u);
+            add_tied_link(l, LINK_WEIGHT_GRADIENT, d, owner, copy->grad[u], target, weight->value,
+                          weight->name);
+            home = find_weight(&p->devices.at[owner], w);
+        }
+    }
+    for (int d = 0; d < p->devices.n; d++) {
+        WeightRun *copy = d == owner ? NULL : find_weight(&p->devices.at[d], w);
+        if (copy && !weight->frozen)
+            add_tied_link(l, LINK_WEIGHT, owner, d, home->buffer, copy->buffer, weight->value,
+                          weight->name);
+    }
+}
+
+static void find_shared(Lower *l)
+{
+    const Graph *g = l->g;
+    int *first = ARENA_ARRAY(l->arena, int, g->weights.n + 1);
+    for (int w = 0; w < g->weights.n; w++)
+        first[w] = l->pl->weight_owner[w];
+    for (OpId o = 0; o < g->ops.n; o++) {
+        const Op *op = &g->ops.at[o];
+        int d = l->pl->device_of[l->pl->chunk_of[o]];
+        for (int i = 0; i < op->nin; i++) {
+            if (op->in[i] == NONE)
+                continue;
+            ValueId root = lower_root(l, op->in[i]);
+            const Value *v = &g->values.at[root];
+            if (v->kind == VALUE_WEIGHT && first[v->index] != d)
+                l->shared[v->index] = true;
+            if (v->def != NONE && l->pl->device_of[l->pl->chunk_of[v->def]] != d)
+                l->travels[root] = true;
+        }
+        for (int i = 0; i < op->nout; i++) {
+            const Value *v = op->out[i] == NONE ? NULL : &g->values.at[op->out[i]];
+            if (v && v->kind == VALUE_GRAD && v->use >= l->uses[v->index])
+                l->uses[v->index] = v->use + 1;
+        }
+    }
+}
+
+/* ------------------------------------------------------- what lives how long */
+
+/* A tensor that only one phase touches is scratch of that phase; others are kept. */
+static void classify(Program *p, int device)
+{
+    Device *d = &p->devices.at[device];
+    Arena *a = p->graph->arena;
+    int *toucher = ARENA_ARRAY(a, int, d->buffers.n + 1);
+    for (int i = 0; i < d->chunks.n; i++) {
+        Chunk *c = &p->chunks.at[d->chunks.at[i]];
+        for (int k = 0; k < RUN_KINDS; k++) {
+            int id = 1 + c->number * RUN_KINDS + k;
+            for (int n = 0; n < c->run[k].calls.n; n++) {
+                Call *call = &c->run[k].calls.at[n];
+                for (int r = 0; r < call->nin + call->nout; r++) {
+                    const Ref *ref = r < call->nin ? &call->in[r] : &call->out[r - call->nin];
+                    int seen[2] = {ref->buffer, ref->entry};
+                    for (int s = 0; s < 2; s++)
+                        if (seen[s] != NONE)
+                            toucher[seen[s]] = toucher[seen[s]] && toucher[seen[s]] != id ? -1 : id;
+                }
+            }
+        }
+    }
+    for (int i = 0; i < d->buffers.n; i++)
+        if (d->buffers.at[i].class == BUFFER_SCRATCH && toucher[i] == -1)
+            d->buffers.at[i].class = BUFFER_KEPT;
+    for (int i = 0; i < p->links.n; i++)
+        if (p->links.at[i].from == device &&
+            d->buffers.at[p->links.at[i].source.buffer].class == BUFFER_SCRATCH)
+            d->buffers.at[p->links.at[i].source.buffer].class = BUFFER_KEPT;
+}
+
+/* How many turns' tensors of a scratch buffer live at once: all; two, where each turn hands
+ * one to the next; or one, where none leaves its turn. */
+static void find_rings(Device *d, const Run *run)
+{
+    for (int s = 0; s < run->steps.n; s++) {
+        const Step *step = &run->steps.at[s];
+        for (int n = step->first; n < step->first + step->ncalls; n++) {
+            const Call *call = &run->calls.at[n];
+            for (int i = 0; step->turns > 1 && i < call->nout; i++) {
+                Ref out = call->out[i];
+                Buffer *b = out.buffer == NONE ? NULL : &d->buffers.at[out.buffer];
+                if (!b || b->class != BUFFER_SCRATCH || b->count == 1)
+                    continue;
+                int last = step->down ? 0 : b->count - 1, ring = 1;
+                for (int k = 0; k < run->calls.n; k++) {
+                    const Call *user = &run->calls.at[k];
+                    bool inside = k >= step->first && k < step->first + step->ncalls;
+                    for (int r = 0; r < user->nin; r++) {
+                        const Ref *in = &user->in[r];
+                        if (in->entry == out.buffer && in->entry_at != last)
+                            ring = b->count;
+                        if (in->buffer != out.buffer)
+                            continue;
+                        if (inside && in->by_turn && in->at != 0 && ring < 2)
+                            ring = 2;
+                        if (!inside && (in->by_turn || in->at != last))
+                            ring = b->count;
+                    }
+                }
+                b->ring = ring < b->count ? ring : b->count;
+            }
+        }
+    }
+}
+
+/* --------------------------------------------------------------------- the pass */
+
+static void begin_device(Lower *l, int device)
+{
+    l->device = device;
+    for (int i = 0; i < l->touched.n; i++)
+        l->home[l->touched.at[i]].buffer = NONE;
+    l->touched.n = 0;
+}
+
+/* Operations by chunk and phase, in order: a counting sort. */
+typedef struct {
+    OpId *ops;
+    int *first; /* [chunks * RUN_KINDS + 1] */
+} Lists;
+
+static RunKind list_kind(const Lower *l, OpId o)
+{
+    const Op *op = &l->g->ops.at[o];
+    if (op->forward != NONE || op->phase != PHASE_F)
+        return RUN_B;
+    return l->pl->metric_only[o] ? RUN_E : RUN_F;
+}
+
+static Lists sort_ops(const Lower *l)
+{
+    const Graph *g = l->g;
+    int n = l->pl->nchunks * RUN_KINDS;
+    Lists s = {ARENA_ARRAY(l->arena, OpId, g->ops.n + 1), ARENA_ARRAY(l->arena, int, n + 2)};
+    for (int turn = 0; turn < 2; turn++) {
+        for (OpId o = 0; o < g->ops.n; o++) {
+            if (g->ops.at[o].kind == OP_RESHAPE)
+                continue;
+            int k = l->pl->chunk_of[o] * RUN_KINDS + (int)list_kind(l, o);
+            if (turn == 0)
+                s.first[k + 2]++;
+            else
+                s.ops[s.first[k + 1]++] = o;
+        }
+        for (int k = 0; turn == 0 && k < n; k++)
+            s.first[k + 2] += s.first[k + 1];
+    }
+    return s;
+}
+
+static void lower_device(Lower *l, int device, const Lists *lists)
+{
+    Program *p = l->p;
+    begin_device(l, device);
+    Device *d = &p->devices.at[device];
+    static const RunKind forward[] = {RUN_F, RUN_E};
+    for (int i = 0; i < d->chunks.n; i++)
+        for (int k = 0; k < 2; k++) {
+            int c = d->chunks.at[i], at = c * RUN_KINDS + (int)forward[k];
+            lower_run(l, c, forward[k], lists->ops + lists->first[at],
+                      lists->first[at + 1] - lists->first[at]);
+        }
+    for (int i = d->chunks.n - 1; i >= 0; i--) {
+        int c = d->chunks.at[i], at = c * RUN_KINDS + (int)RUN_B;
+        lower_run(l, c, RUN_B, lists->ops + lists->first[at],
+                  lists->first[at + 1] - lists->first[at]);
+    }
+    for (int w = 0; w < l->g->weights.n; w++)
+        if (l->pl->weight_owner[w] == device && l->shared[w])
+            lower_home(l, l->g->weights.at[w].value);
+}
+
+static void finish_weights(Lower *l, Device *d, int device)
+{
+    static const int states[] = {[OPTIMIZER_SGD] = 1, [OPTIMIZER_ADAM] = 2, [OPTIMIZER_ADAMW] = 2};
+    const Train *t = &l->p->model->settings.train;
+    int nstates = t->optimizer == OPTIMIZER_SGD && t->momentum == 0 ? 0 : states[t->optimizer];
+    l->device = device;
+    for (int i = 0; i < d->weights.n; i++) {
+        WeightRun *r = &d->weights.at[i];
+        r->owner = l->pl->weight_owner[r->weight] == device;
+        r->ngrads = 0;
+        for (int u = 0; u < l->uses[r->weight]; u++)
+            if (r->grad[u] != NONE)
+                r->grad[r->ngrads++] = r->grad[u];
+        if (!r->owner)
+            r->ngrads = 0;
+        if (r->ngrads == 0)
+            continue;
+        r->nstates = nstates;
+        for (int k = 0; k < nstates; k++) {
+            ValueId like = l->g->weights.at[r->weight].value;
+            const char *label = arena_printf(l->arena, "%s%s.%s", r->prefix, r->suffix,
+                                             nstates == 1 ? "momentum" : k == 0 ? "m" : "v");
+            r->state[k] = lower_add_buffer(l, like, r->count, BUFFER_STATE, label);
+            d->buffers.at[r->state[k]].state = k;
+        }
+    }
+}
+
+Program *lower(Model *m, Placement *pl, Diag *d)
+{
+    Graph *g = m->graph;
+    Arena *a = g->arena;
+    Program *p = ARENA_NEW(a, Program);
+    p->model = m;
+    p->graph = g;
+    p->microbatch = m->settings.parallel.microbatch;
+    p->microbatches = (int)(m->settings.train.batch / p->microbatch);
+    bool f64 = m->settings.train.precision == PRECISION_F64;
+    p->real_size = f64 ? 8 : 4;
+    p->real_name = f64 ? "double" : "float";
+    Lower l = {.arena = a,
+               .g = g,
+               .p = p,
+               .pl = pl,
+               .home = ARENA_ARRAY(a, Home, g->values.n + 1),
+               .source = ARENA_ARRAY(a, Home, g->values.n + 1),
+               .travels = ARENA_ARRAY(a, bool, g->values.n + 1),
+               .shared = ARENA_ARRAY(a, bool, g->weights.n + 1),
+               .uses = ARENA_ARRAY(a, int, g->weights.n + 1),
+               .position = ARENA_ARRAY(a, int, g->ops.n + 1)};
+    for (ValueId v = 0; v < g->values.n; v++)
+        l.home[v].buffer = l.source[v].buffer = NONE;
+    for (OpId o = 0; o < g->ops.n; o++)
+        l.position[o] = NONE;
+    find_shared(&l);
+    for (int i = 0; i < pl->ndevices; i++) {
+        Device dev = {.number = pl->device_number[i]};
+        dev.name = arena_printf(a, "%s[%d]", m->settings.devices.name, dev.number);
+        VEC_PUSH(a, &p->devices, dev);
+    }
+    for (int c = 0; c < pl->nchunks; c++) {
+        VEC_PUSH(a, &p->chunks, (Chunk){.device = pl->device_of[c], .number = c});
+        VEC_PUSH(a, &p->devices.at[pl->device_of[c]].chunks, c);
+    }
+    Lists lists = sort_ops(&l);
+    for (int i = 0; i < pl->ndevices; i++)
+        lower_device(&l, i, &lists);
+    for (int i = 0; i < p->links.n; i++) {
+        Link *link = &p->links.at[i];
+        Home h = l.source[link->value];
+        link->source = (Ref){.buffer = h.buffer, .at = h.member, .entry = NONE, .value = link->value};
+    }
+    for (WeightId w = 0; w < g->weights.n; w++)
+        if (l.shared[w])
+            tie(&l, w);
+    for (int i = 0; i < p->devices.n; i++) {
+        finish_weights(&l, &p->devices.at[i], i);
+        classify(p, i);
+        for (int c = 0; c < p->devices.at[i].chunks.n; c++)
+            for (int k = 0; k < RUN_KINDS; k++)
+                find_rings(&p->devices.at[i],
+                           &p->chunks.at[p->devices.at[i].chunks.at[c]].run[k]);
+    }
+    for (WeightId w = 0; w < g->weights.n; w++)
+        p->nuses += l.uses[w];
+    return diag_errors(d) ? NULL : p;
+}

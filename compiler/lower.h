@@ -1,0 +1,67 @@
+/* lower.h - what lower.c and roll.c share while one device's phases are made. */
+#ifndef MDLC_LOWER_H
+#define MDLC_LOWER_H
+
+#include "program.h"
+
+typedef struct {
+    char *key;
+    int count;
+} NameSlot;
+
+/* Where a value is on the device under way. */
+typedef struct {
+    int buffer; /* NONE: nowhere yet */
+    int member;
+} Home;
+
+typedef struct {
+    Arena *arena;
+    Graph *g;
+    Program *p;
+    const Placement *pl;
+    Home *home;      /* [values]: on this device, by root; cleared between devices */
+    VEC(ValueId) touched;
+    Home *source;    /* [values]: on the device that makes it, for links */
+    bool *travels;   /* [values]: some other device uses it */
+    bool *shared;    /* [weights]: used on more than one device */
+    int *uses;       /* [weights] */
+    int *position;   /* [ops]: in the list under way, or NONE */
+    ValueId *entry;  /* [buffers of the device]: the value at member -1 (or count), or NONE */
+    int entry_cap;
+    int device;      /* under way */
+    int chunk;
+    RunKind kind;
+    NameSlot *names; /* of buffers, hashed */
+    int names_cap, names_used;
+} Lower;
+
+/* A name made of a prefix, a number that grows by `step` per turn, and a suffix. */
+typedef struct {
+    const char *prefix, *suffix;
+    int64_t first, step; /* first < 0: no number; the name is prefix */
+} NamePattern;
+
+NamePattern pattern_single(const char *name);
+/* The pattern of two names of consecutive turns; false when they are not alike. */
+bool pattern_pair(Arena *a, const char *x, const char *y, NamePattern *out);
+/* Does `name` follow the pattern at turn i? */
+bool pattern_matches(const NamePattern *p, int64_t i, const char *name);
+
+ValueId lower_root(const Lower *l, ValueId v);
+/* What a value is called by people: its layer's path, its variable, or its operation. */
+const char *lower_label(const Lower *l, ValueId v);
+/* A buffer for `count` tensors like v on the device under way; nothing is at home yet. */
+int lower_add_buffer(Lower *l, ValueId v, int count, BufferClass class, const char *label);
+void lower_set_home(Lower *l, ValueId v, int buffer, int member);
+/* The home of an operand, made at its first use: weights, inputs, what other devices send. */
+Home lower_home(Lower *l, ValueId v);
+/* Adds the gradient buffers of every use of the weights in buffer `b`. */
+void lower_add_grads(Lower *l, int b);
+Ref lower_ref(Lower *l, ValueId v);
+
+/* Turns a list of operations into calls, with loops where consecutive turns of a for
+ * statement are alike. */
+void roll(Lower *l, Run *run, const OpId *ops, int n, bool down);
+
+#endif

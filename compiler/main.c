@@ -1,0 +1,178 @@
+/* main.c - mdlc: the passes, in their order. Reading compile() is reading the compiler.
+ *
+ *     parse          the file and what it imports                     --dump=ast
+ *     elaborate      names, shapes, blocks, loops, settings           --dump=graph
+ *     differentiate  gradients; B and W apart                         --dump=gradients
+ *     place          chunks and devices                               --dump=place
+ *     fuse           element-wise chains                              --dump=fuse
+ *     lower          phases, loops, buffers, links
+ *     schedule       the order of the runs
+ *     communicate    transfers and waits
+ *     allocate       a place for every buffer                         --dump=program
+ *     verify         coverage, deadlock, races, memory
+ *     emit           C
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "driver.h"
+
+static bool wants(const Options *o, const char *pass)
+{
+    for (int i = 0; i < o->dumps.n; i++)
+        if (strcmp(o->dumps.at[i], pass) == 0)
+            return true;
+    return false;
+}
+
+static void dump_graph(const Options *o, const Compilation *c, const char *pass)
+{
+    if (wants(o, pass))
+        graph_dump(c->model->graph, c->diag, stdout);
+}
+
+static void dump_placement(const Options *o, const Compilation *c, const Placement *pl)
+{
+    if (!wants(o, "place"))
+        return;
+    const Graph *g = c->model->graph;
+    for (OpId i = 0; i < g->ops.n; i++)
+        printf("chunk %d  device %d  %s%s%s\n", pl->chunk_of[i], pl->device_of[pl->chunk_of[i]],
+               op_name(g->ops.at[i].kind), g->ops.at[i].path ? "  " : "",
+               g->ops.at[i].path ? g->ops.at[i].path : "");
+}
+
+static bool verified(const Program *p)
+{
+    bool ok = verify_coverage(p, stderr);
+    ok = verify_deadlock(p, stderr) && ok;
+    ok = verify_races(p, stderr) && ok;
+    return verify_memory(p, stderr) && ok;
+}
+
+/* EXIT_DONE, or what stopped it; messages are in c->diag. */
+static int compile(const Options *o, Compilation *c)
+{
+    struct Ast *ast = parse_file(c->arena, c->diag, o->input, &o->front);
+    if (!ast)
+        return EXIT_MODEL;
+    if (wants(o, "ast"))
+        ast_dump(ast, stdout);
+
+    c->model = elaborate(c->arena, c->diag, ast, &o->front);
+    if (!c->model)
+        return EXIT_MODEL;
+    Graph *g = c->model->graph;
+    if (!graph_check(g, stderr))
+        return EXIT_BUG;
+    dump_graph(o, c, "graph");
+
+    if (!differentiate(g, c->model->settings.train.batch, c->diag))
+        return EXIT_MODEL;
+    if (!graph_check(g, stderr))
+        return EXIT_BUG;
+    dump_graph(o, c, "gradients");
+
+    Placement *pl = place(c->model, c->diag);
+    if (!pl)
+        return EXIT_MODEL;
+    default_microbatch(c->model, pl);
+    dump_placement(o, c, pl);
+
+    fuse(g, pl);
+    if (!graph_check(g, stderr))
+        return EXIT_BUG;
+    dump_graph(o, c, "fuse");
+
+    Program *p = lower(c->model, pl, c->diag);
+    if (!p)
+        return EXIT_MODEL;
+    ScheduleKind kind = c->model->settings.parallel.schedule;
+    communicate(p, schedule(p, kind, false), schedule(p, kind, true));
+    c->program = p;
+    if (!allocate(p, c->diag))
+        return EXIT_MODEL;
+    if (wants(o, "program"))
+        program_dump(p, stdout);
+    return verified(p) ? EXIT_DONE : EXIT_BUG;
+}
+
+
+static int carry_out(const Options *o, const Compilation *c)
+{
+    switch (o->command) {
+    case COMMAND_BUILD:
+        return build_trainer(o, c);
+    case COMMAND_RUN:
+        return build_run(o, c);
+    case COMMAND_EMIT:
+        return build_emit(o, c);
+    case COMMAND_PLAN:
+        return report_plan(o, c);
+    default:
+        return EXIT_DONE;
+    }
+}
+
+/* The whole of a file or of standard input, at most 16 MiB; NULL when it cannot be read. */
+static char *read_all(Arena *a, const char *path, size_t *size)
+{
+    enum { LIMIT = 16 << 20 };
+    FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
+    if (!f)
+        return NULL;
+    char *text = arena_alloc(a, LIMIT + 2);
+    *size = fread(text, 1, LIMIT + 1, f);
+    bool bad = ferror(f) || *size > LIMIT;
+    if (f != stdin)
+        fclose(f);
+    return bad ? NULL : text;
+}
+
+static int format(const Options *o, Compilation *c)
+{
+    size_t size = 0;
+    char *text = read_all(c->arena, o->input, &size);
+    if (!text) {
+        fprintf(stderr, "mdlc: cannot read %s (at most 16 MiB)\n", o->input);
+        return EXIT_USE;
+    }
+    char *neat = format_source(c->arena, c->diag, o->input, text, size);
+    if (!neat)
+        return EXIT_MODEL;
+    bool same = strlen(neat) == size && memcmp(neat, text, size) == 0;
+    if (o->fmt_check) {
+        if (!same)
+            fprintf(stderr, "%s is not in the canonical layout; mdlc fmt %s writes it\n", o->input,
+                    o->input);
+        return same ? EXIT_DONE : EXIT_MODEL;
+    }
+    if (strcmp(o->input, "-") == 0)
+        return fputs(neat, stdout) < 0 ? EXIT_USE : EXIT_DONE;
+    if (same)
+        return EXIT_DONE;
+    return build_replace_file(o->input, neat) ? EXIT_DONE : EXIT_USE;
+}
+
+int main(int argc, char **argv)
+{
+    Compilation c = {.arena = arena_new()};
+    c.diag = diag_new(c.arena);
+    Options o;
+    int code = EXIT_DONE;
+    if (options_parse(c.arena, argc, argv, &o, &code)) {
+        if (o.command == COMMAND_DOCTOR)
+            code = doctor(&o);
+        else if (o.command == COMMAND_FMT)
+            code = format(&o, &c);
+        else
+            code = compile(&o, &c);
+        diag_flush(c.diag, stderr, o.json_diagnostics);
+        if (code == EXIT_DONE && o.command != COMMAND_FMT && o.command != COMMAND_DOCTOR)
+            code = carry_out(&o, &c);
+        if (code == EXIT_BUG)
+            fprintf(stderr, "mdlc: this is a bug in the compiler, not in the model\n");
+    }
+    arena_free(c.arena);
+    return code;
+}

@@ -1,0 +1,119 @@
+/* plan.c - gathers what `mdlc plan` shows.
+ *
+ * In:  the Program.
+ * Out: per stage its layers, parameters, FLOPs and traffic; two timelines, one from the
+ *      estimated times and one from unit times; the rates that the estimates count with. */
+#include <math.h>
+
+#include "cost.h"
+#include "plan.h"
+
+const char *plan_schedule_name(ScheduleKind k)
+{
+    static const char *const names[] = {"1f1b", "gpipe", "interleaved", "zero_bubble"};
+    return names[k];
+}
+
+const char *plan_link_kind(LinkKind k)
+{
+    static const char *const names[] = {"activation", "gradient", "weight_gradient", "weight"};
+    return names[k];
+}
+
+const char *plan_link_name(Arena *a, const Link *l)
+{
+    bool gradient = l->kind == LINK_GRADIENT || l->kind == LINK_WEIGHT_GRADIENT;
+    return gradient ? arena_printf(a, "gradient of %s", l->name) : l->name;
+}
+
+const char *plan_shape(Arena *a, const Program *p, ValueId v)
+{
+    const Value *x = &p->graph->values.at[v];
+    Text t = {.arena = a};
+    const char *type = x->type == DT_F32 && p->real_size == 8 ? "f64" : dtype_name(x->type);
+    text_printf(&t, "%s[", type);
+    if (x->batched)
+        text_printf(&t, "%lld", (long long)p->microbatch);
+    for (int i = 0; i < x->shape.rank; i++)
+        text_printf(&t, "%s%lld", i || x->batched ? ", " : "", (long long)x->shape.dim[i]);
+    text_add(&t, "]");
+    return t.at;
+}
+
+const char *plan_show_seconds(Arena *a, double s)
+{
+    static const char *const units[] = {"s", "ms", "us", "ns"};
+    int u = 0;
+    while (u < 3 && s > 0 && s < 0.9995) {
+        s *= 1000;
+        u++;
+    }
+    if (s <= 0)
+        return "0 s";
+    return arena_printf(a, "%.*f %s", s >= 99.95 ? 0 : s >= 9.995 ? 1 : 2, s, units[u]);
+}
+
+/* Read back from the cost model, so that the numbers named are those counted with. */
+static Rates find_rates(const Devices *d)
+{
+    double none = cost_transfer_seconds(d, 0, 0, 0), much = cost_transfer_seconds(d, 0, 0, 1e12);
+    return (Rates){.compute = 1 / cost_seconds(d, (Cost){1, 0}),
+                   .bandwidth = 1 / cost_seconds(d, (Cost){0, 1}),
+                   .link = 1e12 / (much - none),
+                   .latency = none,
+                   .compute_assumed = d->compute <= 0,
+                   .bandwidth_assumed = d->bandwidth <= 0,
+                   .link_assumed = d->link <= 0,
+                   .latency_assumed = d->latency <= 0};
+}
+
+static void count_weights(const Program *p, const Device *d, StageFacts *s)
+{
+    for (int i = 0; i < d->weights.n; i++) {
+        const WeightRun *w = &d->weights.at[i];
+        int64_t n = shape_count(&p->graph->weights.at[w->weight].shape) * w->count;
+        *(w->owner ? &s->parameters : &s->copies) += n;
+    }
+}
+
+static void count_stage(Plan *plan, int device)
+{
+    const Program *p = plan->p;
+    const Device *d = &p->devices.at[device];
+    StageFacts *s = &plan->stages[device];
+    s->layers = plan_layers_text(plan->arena, p, &plan->layers, device);
+    count_weights(p, d, s);
+    for (int i = 0; i < d->train.actions.n; i++) {
+        const Action *a = &d->train.actions.at[i];
+        if (a->kind == ACT_RUN) {
+            double flops = p->chunks.at[a->chunk].flops[a->run];
+            *(a->run == RUN_F ? &s->forward : &s->backward) += flops;
+        } else if (a->kind == ACT_SEND) {
+            s->sent += p->links.at[a->link].bytes;
+            plan->messages[a->link]++;
+        } else if (a->kind == ACT_RECV) {
+            s->received += p->links.at[a->link].bytes;
+        }
+    }
+}
+
+Plan *plan_make(Arena *a, const Program *p)
+{
+    Plan *plan = ARENA_NEW(a, Plan);
+    *plan = (Plan){.p = p,
+                   .arena = a,
+                   .layers = plan_layers(a, p),
+                   .stages = ARENA_ARRAY(a, StageFacts, p->devices.n),
+                   .messages = ARENA_ARRAY(a, int, p->links.n),
+                   .rates = find_rates(&p->model->settings.devices),
+                   .seconds = timeline_make(a, p, TIMELINE_SECONDS),
+                   .units = timeline_make(a, p, TIMELINE_UNITS)};
+    bool one_each = true;
+    for (int d = 0; d < p->devices.n; d++) {
+        count_stage(plan, d);
+        one_each = one_each && p->devices.at[d].chunks.n == 1;
+    }
+    double stages = p->devices.n, formula = (stages - 1) / (p->microbatches + stages - 1);
+    plan->formula_holds = one_each && fabs(plan->units->bubble - formula) < 1e-9;
+    return plan;
+}

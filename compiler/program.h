@@ -1,0 +1,243 @@
+/* program.h - what every device does, as plain data.
+ *
+ * The Program is the heart of the compiler: emitters print it, `mdlc plan` reports it, the
+ * verifier proves it, the simulator of time walks it. Nothing in it depends on a target.
+ *
+ *   Program ── Device ─┬─ buffers   every tensor at a fixed offset of one allocation
+ *                      ├─ phases    F, E, B (or I and W) of each chunk: straight-line calls
+ *                      │            and loops of calls
+ *                      ├─ train     the ordered actions of one optimizer step
+ *                      └─ eval      the same for evaluation
+ *           └─ links    which tensor goes from which device to which
+ *
+ * A chunk is a contiguous run of layers; a device has one or more.
+ */
+#ifndef MDLC_PROGRAM_H
+#define MDLC_PROGRAM_H
+
+#include "graph.h"
+#include "settings.h"
+
+/* ---------------------------------------------------------------------- memory */
+
+typedef enum {
+    BUFFER_WEIGHT,
+    BUFFER_GRAD,  /* sum over micro-batches of one use of a weight */
+    BUFFER_STATE, /* of the optimizer */
+    BUFFER_KEPT,  /* lives from one action to another: one slot per micro-batch in flight */
+    BUFFER_SCRATCH, /* lives inside one phase */
+    BUFFER_CLASSES
+} BufferClass;
+
+/* A tensor, or the `count` tensors that the turns of a loop make of it. Tensor i for
+ * micro-batch m starts at  offset + ((m % slots) * ring + i % ring) * stride. */
+typedef struct {
+    BufferClass class;
+    ValueId value; /* of the first member; shape and type are the same for all */
+    int count;     /* turns; 1 for a tensor outside of loops */
+    int ring;      /* how many of them have a place at the same time: count, 2 or 1 */
+    int slots;     /* micro-batches that have a place at the same time */
+    int64_t size;   /* bytes of one tensor */
+    int64_t stride; /* size rounded up to the alignment */
+    int64_t offset;
+    const char *name; /* unique on the device, a part of a C identifier: "h_fc" */
+    bool gradient;    /* of an activation */
+    int state;        /* BUFFER_STATE: which, 0 or 1 */
+    int link;         /* the link that fills it, or NONE */
+} Buffer;
+
+enum { BUFFER_ALIGN = 64 };
+
+/* Which tensor a call reads or writes: member `at`, or i + at inside a loop with turn i.
+ * Where i + at leaves [0, count), it is member `entry_at` of buffer `entry`. */
+typedef struct {
+    int buffer; /* NONE: absent; constants have buffer NONE and value set */
+    bool by_turn;
+    int at;
+    int entry, entry_at; /* NONE */
+    ValueId value;       /* in the first turn executed */
+} Ref;
+
+/* ----------------------------------------------------------------------- phases */
+
+typedef enum { CALL_OP, CALL_LOAD, CALL_LOSS, CALL_METRIC } CallKind;
+
+typedef struct {
+    CallKind kind;
+    OpId op;   /* CALL_OP: of the first turn executed */
+    int input; /* CALL_LOAD: of inputs; CALL_METRIC: of metrics */
+    int nin, nout;
+    Ref *in, *out;
+    /* dropout: the layer's path is prefix (first + i * number_step) suffix; first < 0: prefix */
+    const char *prefix, *suffix;
+    int64_t first, number_step;
+} Call;
+
+/* `ncalls` calls, executed `turns` times; turn i runs 0 … turns-1, or down when `down`. */
+typedef struct {
+    int first, ncalls;
+    int turns; /* 1 and not a loop, or at least 2 */
+    bool down;
+    FrameId frame; /* of a loop: the frame of its first turn executed */
+    const char *name; /* of the function that is called in a loop; NULL for straight lines */
+} Step;
+
+typedef enum { RUN_F, RUN_E, RUN_B, RUN_I, RUN_W, RUN_KINDS } RunKind; /* E: metrics; B: I and W */
+
+typedef struct {
+    VEC(Call) calls;
+    VEC(Step) steps;
+} Run;
+
+typedef struct {
+    int device, number; /* number among all chunks, in the order of the data */
+    Run run[RUN_KINDS];
+    bool has[RUN_KINDS];
+    VEC(int) after[RUN_KINDS]; /* chunks whose F (for F and E) or B (for B) comes before */
+    double flops[RUN_KINDS];   /* of one micro-batch */
+    double seconds[RUN_KINDS]; /* as cost.h estimates them */
+} Chunk;
+
+/* ---------------------------------------------------------------------- actions */
+
+typedef enum {
+    ACT_RUN,         /* a phase of a chunk for a micro-batch */
+    ACT_SEND,        /* link, micro-batch */
+    ACT_RECV,        /* posts the buffer: the sender may fill it from here on */
+    ACT_REDUCE,      /* sums the gradients of tied weights */
+    ACT_CLIP,        /* all devices exchange their gradient norms */
+    ACT_UPDATE,      /* the optimizer */
+    ACT_JOIN,        /* end of the step: every transfer of this device is complete */
+    ACT_ALL_REDUCE,  /* the collectives of data parallelism and sharding */
+    ACT_REDUCE_SCATTER,
+    ACT_ALL_GATHER,
+    ACT_COPY_OUT, /* offload */
+    ACT_COPY_IN
+} ActionKind;
+
+/* Two streams per device: transfers (SEND, RECV) run in their order on one, all else in
+ * its order on the other. What orders the two are the waits: `nwaits` numbers of earlier
+ * actions of the same device's list, on the other stream. */
+typedef struct {
+    ActionKind kind;
+    RunKind run; /* ACT_RUN */
+    int chunk;   /* ACT_RUN */
+    int m;       /* micro-batch; 0 for links that carry one message per step */
+    int link;    /* ACT_SEND, ACT_RECV */
+    int first_wait, nwaits;
+} Action;
+
+typedef struct {
+    VEC(Action) actions;
+    VEC(int) waits;
+} ActionList;
+
+typedef enum { LINK_ACTIVATION, LINK_GRADIENT, LINK_WEIGHT_GRADIENT, LINK_WEIGHT } LinkKind;
+
+typedef struct {
+    LinkKind kind;
+    int from, to;             /* devices */
+    int from_chunk, to_chunk; /* producer, first consumer */
+    ValueId value;
+    Ref source, target; /* on the two devices */
+    int64_t bytes;
+    const char *name;
+} Link;
+
+/* How one run of weights is updated. */
+typedef struct {
+    WeightId weight, step; /* of the first turn; from turn to turn */
+    int count;
+    int buffer;        /* BUFFER_WEIGHT */
+    int ngrads, *grad; /* buffers of every use, in the order in which they are summed into
+                          the first; 0: frozen, or a copy */
+    int nstates, state[2];
+    bool owner;
+    const char *prefix, *suffix; /* name of turn i: prefix (first + i * number_step) suffix */
+    int64_t first, number_step;  /* first < 0: prefix is the name */
+} WeightRun;
+
+typedef struct {
+    int number;       /* of the pipeline: gpu[number] */
+    const char *name; /* "gpu[1]" */
+    VEC(int) chunks;
+    VEC(Buffer) buffers;
+    VEC(WeightRun) weights;
+    ActionList train, eval;
+    int64_t bytes; /* the one allocation */
+    int64_t class_bytes[BUFFER_CLASSES];
+    int in_flight; /* most micro-batches between their F and their B */
+} Device;
+
+typedef struct {
+    Model *model;
+    Graph *graph;
+    int64_t microbatch;
+    int microbatches;
+    int real_size;         /* 4, or 8 for precision f64 */
+    const char *real_name; /* "float" */
+    VEC(Chunk) chunks;
+    VEC(Device) devices;
+    VEC(Link) links;
+    int nuses; /* of weights, tied ones counted each time */
+} Program;
+
+/* A pass's side tables about the Graph. */
+typedef struct {
+    int nchunks, ndevices;
+    int *chunk_of;      /* [ops] */
+    int *device_of;     /* [chunks] → index into used devices */
+    int *device_number; /* [devices] → k of gpu[k] */
+    int *weight_owner;  /* [weights] → device */
+    ValueId *root;      /* [values]: the value whose storage it shares (reshape) */
+    bool *metric_only;  /* [ops] */
+} Placement;
+
+/* The compute order of one step: for every device its runs. */
+typedef struct {
+    RunKind run;
+    int chunk, m;
+} Slot;
+typedef VEC(Slot) SlotList;
+
+const char *run_name(RunKind kind); /* "F" */
+const char *buffer_class_name(BufferClass c);
+
+/* Bytes of one tensor of a value in this program. */
+int64_t value_bytes(const Program *p, ValueId v);
+int64_t value_rows(const Program *p, ValueId v); /* micro-batch, or 1 when not batched */
+int64_t buffer_address(const Buffer *b, int m, int i);
+int64_t buffer_bytes(const Buffer *b); /* of all its members and slots */
+/* The buffer and member that a reference means in turn i (0 outside of loops). */
+void ref_resolve(const Device *d, const Ref *r, int i, int *buffer, int *member);
+int action_stream(const Action *a); /* 0 compute, 1 transfer */
+
+void program_dump(const Program *p, FILE *to);
+
+/* ------------------------------------------------------------------- the passes */
+
+/* Adds the backward pass to the graph, of the loss averaged over `batch` samples. false
+ * after errors. */
+bool differentiate(Graph *g, int64_t batch, Diag *d);
+/* Which chunk and device every operation is on. */
+Placement *place(Model *m, Diag *d);
+/* Where the model names no micro-batch: the batch over 4 times the stages, at least 1, rounded
+ * down to a divisor of the batch. */
+void default_microbatch(Model *m, const Placement *pl);
+/* Fuses element-wise chains inside chunks. */
+void fuse(Graph *g, Placement *pl);
+/* Phases of each chunk with repeated layers as loops; buffers of each device. */
+Program *lower(Model *m, Placement *pl, Diag *d);
+/* Orders the runs of one step on every device. */
+SlotList *schedule(const Program *p, ScheduleKind kind, bool eval);
+/* Adds transfers and waits around the runs; finds how many micro-batches each buffer holds. */
+void communicate(Program *p, const SlotList *train, const SlotList *eval);
+/* Offsets. */
+bool allocate(Program *p, Diag *d);
+/* Proofs; each says what is wrong in `to` and returns false. */
+bool verify_coverage(const Program *p, FILE *to);
+bool verify_deadlock(const Program *p, FILE *to);
+bool verify_races(const Program *p, FILE *to);
+bool verify_memory(const Program *p, FILE *to);
+
+#endif

@@ -1,0 +1,177 @@
+/* report_json.c - a plan for programs to read. Keys are stable; later versions may add some.
+ *
+ *     model, source             name; file as given
+ *     schedule                  "1f1b"
+ *     batch, microbatch, microbatches
+ *     stages[]                  one per device:
+ *       stage, device, layers   number; "gpu[0]"; "wte ... h.2"
+ *       chunks[]                numbers into `chunks`
+ *       parameters, copies      elements owned; elements of tied weights owned elsewhere
+ *       forward_flops, backward_flops, sent_bytes, received_bytes     of one step
+ *       memory                  bytes: weights, gradients, optimizer, kept, scratch, total,
+ *                               limit (null: none)
+ *       in_flight               most micro-batches between their F and their B
+ *       busy_seconds, idle      estimated; share of the step
+ *       buffers[]               name, class, count, ring, slots, bytes (of all), offset,
+ *                               shape (null: of no value)
+ *     chunks[]                  chunk, stage, layers[] of {first, last, count}, and for each
+ *                               phase it has (F E B I W) {flops, seconds} of a micro-batch
+ *     links[]                   name, kind ("activation", "gradient", "weight_gradient",
+ *                               "weight"), from, to (stages), shape, bytes (of a message),
+ *                               messages (of a step), seconds (of a message)
+ *     order[][]                 the runs of each stage, "0F0": chunk, phase, micro-batch
+ *     step_seconds              estimated
+ *     samples_per_second        estimated; null where a step takes no time
+ *     bubble                    from_estimated_times, from_unit_times: idle time of the devices
+ *                               over devices times step time; formula: (p-1)/(m+p-1) where
+ *                               that is the bubble of the unit times, else null
+ *     rates                     compute, bandwidth, link, latency: each {value, assumed}
+ *     proved[]                  what the verifier has shown
+ */
+#include <jansson.h>
+#include <stdlib.h>
+
+#include "plan.h"
+
+static json_t *text(const Plan *plan, const char *s)
+{
+    return json_string(svg_escape_plain(plan->arena, s));
+}
+
+static json_t *buffers(const Plan *plan, const Device *d)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < d->buffers.n; i++) {
+        const Buffer *b = &d->buffers.at[i];
+        json_t *shape =
+            b->value == NONE ? json_null() : text(plan, plan_shape(plan->arena, plan->p, b->value));
+        json_array_append_new(
+            list, json_pack("{s:o, s:s, s:b, s:i, s:i, s:i, s:I, s:I, s:o}", "name",
+                            text(plan, b->name), "class", buffer_class_name(b->class), "gradient",
+                            b->gradient || b->class == BUFFER_GRAD, "count", b->count, "ring",
+                            b->ring, "slots", b->slots, "bytes", (json_int_t)buffer_bytes(b),
+                            "offset", (json_int_t)b->offset, "shape", shape));
+    }
+    return list;
+}
+
+static json_t *memory(const Plan *plan, const Device *d)
+{
+    int64_t limit = plan->p->model->settings.devices.memory;
+    json_t *o = json_object();
+    for (int c = 0; c < BUFFER_CLASSES; c++)
+        json_object_set_new(o, buffer_class_name((BufferClass)c), json_integer(d->class_bytes[c]));
+    json_object_set_new(o, "total", json_integer(d->bytes));
+    json_object_set_new(o, "limit", limit ? json_integer(limit) : json_null());
+    return o;
+}
+
+static json_t *stage(const Plan *plan, int i)
+{
+    const Device *d = &plan->p->devices.at[i];
+    const StageFacts *s = &plan->stages[i];
+    const DeviceTime *time = &plan->seconds->devices[i];
+    double step = plan->seconds->step;
+    json_t *chunks = json_array();
+    for (int c = 0; c < d->chunks.n; c++)
+        json_array_append_new(chunks, json_integer(d->chunks.at[c]));
+    return json_pack("{s:i, s:o, s:o, s:o, s:I, s:I, s:f, s:f, s:I, s:I, s:o, s:i, s:f, s:f, s:o}",
+                     "stage", i, "device", text(plan, d->name), "layers", text(plan, s->layers),
+                     "chunks", chunks, "parameters", (json_int_t)s->parameters, "copies",
+                     (json_int_t)s->copies, "forward_flops", s->forward, "backward_flops",
+                     s->backward, "sent_bytes", (json_int_t)s->sent, "received_bytes",
+                     (json_int_t)s->received, "memory", memory(plan, d), "in_flight", d->in_flight,
+                     "busy_seconds", time->busy, "idle", step > 0 ? 1 - time->busy / step : 0.0,
+                     "buffers", buffers(plan, d));
+}
+
+static json_t *chunk(const Plan *plan, int i)
+{
+    const Chunk *c = &plan->p->chunks.at[i];
+    const LayerRuns *runs = &plan->layers.runs[i];
+    json_t *layers = json_array();
+    for (int r = 0; r < runs->n; r++)
+        json_array_append_new(
+            layers, json_pack("{s:o, s:o, s:i}", "first", text(plan, runs->at[r].first), "last",
+                              text(plan, runs->at[r].last), "count", runs->at[r].count));
+    json_t *o = json_pack("{s:i, s:i, s:o}", "chunk", i, "stage", c->device, "layers", layers);
+    for (int k = 0; k < RUN_KINDS; k++)
+        if (c->has[k])
+            json_object_set_new(
+                o, run_name((RunKind)k),
+                json_pack("{s:f, s:f}", "flops", c->flops[k], "seconds", c->seconds[k]));
+    return o;
+}
+
+static json_t *link_object(const Plan *plan, int i)
+{
+    const Link *l = &plan->p->links.at[i];
+    json_t *shape =
+        l->value == NONE ? json_null() : text(plan, plan_shape(plan->arena, plan->p, l->value));
+    return json_pack("{s:o, s:s, s:i, s:i, s:o, s:I, s:i, s:f}", "name", text(plan, l->name),
+                     "kind", plan_link_kind(l->kind), "from", l->from, "to", l->to, "shape", shape,
+                     "bytes", (json_int_t)l->bytes, "messages", plan->messages[i], "seconds",
+                     timeline_transfer_seconds(plan->p, l));
+}
+
+static json_t *order(const Program *p, int device)
+{
+    json_t *list = json_array();
+    const ActionList *actions = &p->devices.at[device].train;
+    for (int i = 0; i < actions->actions.n; i++) {
+        const Action *a = &actions->actions.at[i];
+        if (a->kind == ACT_RUN)
+            json_array_append_new(list, json_sprintf("%d%s%d", a->chunk, run_name(a->run), a->m));
+    }
+    return list;
+}
+
+static json_t *bubble(const Plan *plan)
+{
+    double p = plan->p->devices.n, m = plan->p->microbatches;
+    return json_pack("{s:f, s:f, s:o}", "from_estimated_times", plan->seconds->bubble,
+                     "from_unit_times", plan->units->bubble, "formula",
+                     plan->formula_holds ? json_real((p - 1) / (m + p - 1)) : json_null());
+}
+
+static json_t *rates(const Rates *r)
+{
+    return json_pack("{s:{s:f, s:b}, s:{s:f, s:b}, s:{s:f, s:b}, s:{s:f, s:b}}", "compute", "value",
+                     r->compute, "assumed", r->compute_assumed, "bandwidth", "value", r->bandwidth,
+                     "assumed", r->bandwidth_assumed, "link", "value", r->link, "assumed",
+                     r->link_assumed, "latency", "value", r->latency, "assumed",
+                     r->latency_assumed);
+}
+
+bool plan_json(const Plan *plan, Text *out)
+{
+    const Program *p = plan->p;
+    const Settings *s = &p->model->settings;
+    json_t *stages = json_array(), *chunks = json_array(), *links = json_array(),
+           *orders = json_array();
+    for (int i = 0; i < p->devices.n; i++) {
+        json_array_append_new(stages, stage(plan, i));
+        json_array_append_new(orders, order(p, i));
+    }
+    for (int i = 0; i < p->chunks.n; i++)
+        json_array_append_new(chunks, chunk(plan, i));
+    for (int i = 0; i < p->links.n; i++)
+        json_array_append_new(links, link_object(plan, i));
+    double step = plan->seconds->step;
+    json_t *root = json_pack(
+        "{s:o, s:o, s:s, s:I, s:I, s:i, s:o, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:[ssss]}", "model",
+        text(plan, p->model->name), "source", text(plan, p->model->source), "schedule",
+        plan_schedule_name(s->parallel.schedule), "batch", (json_int_t)s->train.batch, "microbatch",
+        (json_int_t)p->microbatch, "microbatches", p->microbatches, "stages", stages, "chunks",
+        chunks, "links", links, "order", orders, "step_seconds", step, "samples_per_second",
+        step > 0 ? json_real((double)s->train.batch / step) : json_null(), "bubble", bubble(plan),
+        "rates", rates(&plan->rates), "proved", "coverage", "no deadlock", "no race", "memory");
+    char *dump = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    if (dump) {
+        text_add(out, dump);
+        text_add(out, "\n");
+    }
+    free(dump);
+    json_decref(root);
+    return dump != NULL;
+}

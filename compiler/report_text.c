@@ -1,0 +1,297 @@
+/* report_text.c - a plan as people read it.
+ *
+ * In:  the Plan.
+ * Out: what is trained; a table of the stages' work and one of their memory, a line for
+ *      every stage; the step's time, the bubble, what the verifier proved; for small
+ *      schedules a picture in letters.
+ *
+ *     gpu[0]  F0 F1 .  .  .  B0--- F2 B1---        B takes twice the time of F
+ *     gpu[1]  .  F0 B0--- F1 B1---
+ */
+#include <string.h>
+
+#include "plan.h"
+
+enum { LAYERS_WIDTH = 44, PICTURE_STAGES = 8, PICTURE_MICROBATCHES = 12, PICTURE_WIDTH = 200 };
+
+/* ------------------------------------------------------------------------- tables */
+
+enum { MAX_COLUMNS = 16 };
+
+/* Columns are as wide as their widest cell; the first `left` columns are aligned to the left. */
+typedef struct {
+    Arena *arena;
+    int columns, left;
+    VEC(const char *) cells;
+} Table;
+
+static void cell(Table *t, const char *text)
+{
+    VEC_PUSH(t->arena, &t->cells, text);
+}
+
+static void pad(Text *out, int n)
+{
+    for (; n > 0; n--)
+        text_add(out, " ");
+}
+
+static void table_print(const Table *t, Text *out)
+{
+    int width[MAX_COLUMNS] = {0};
+    for (int i = 0; i < t->cells.n; i++) {
+        int n = svg_length(t->cells.at[i]), c = i % t->columns;
+        width[c] = n > width[c] ? n : width[c];
+    }
+    for (int i = 0; i < t->cells.n; i++) {
+        int c = i % t->columns, room = width[c] - svg_length(t->cells.at[i]);
+        bool last = c == t->columns - 1;
+        if (c)
+            text_add(out, "  ");
+        pad(out, c < t->left ? 0 : room);
+        text_add(out, t->cells.at[i]);
+        pad(out, c < t->left && !last ? room : 0);
+        if (last)
+            text_add(out, "\n");
+    }
+}
+
+static const char *percent(Arena *a, double share)
+{
+    return arena_printf(a, "%.1f %%", 100 * share);
+}
+
+static const char *bytes(Arena *a, int64_t n)
+{
+    return n ? show_bytes(a, n) : "-";
+}
+
+static const char *flops(Arena *a, double n)
+{
+    return n > 0 ? show_quantity(a, n, "FLOP") : "-";
+}
+
+static void work_row(const Plan *plan, Table *t, int i, bool copies)
+{
+    Arena *a = plan->arena;
+    const StageFacts *s = &plan->stages[i];
+    const Device *d = &plan->p->devices.at[i];
+    const DeviceTime *time = &plan->seconds->devices[i];
+    double step = plan->seconds->step;
+    cell(t, arena_printf(a, "%d", i));
+    cell(t, svg_escape_plain(a, d->name));
+    cell(t, svg_shorten(a, svg_escape_plain(a, s->layers), LAYERS_WIDTH));
+    cell(t, show_count(a, s->parameters));
+    if (copies)
+        cell(t, s->copies ? show_count(a, s->copies) : "-");
+    cell(t, flops(a, s->forward));
+    cell(t, flops(a, s->backward));
+    cell(t, bytes(a, s->sent));
+    cell(t, bytes(a, s->received));
+    cell(t, arena_printf(a, "%d", d->in_flight));
+    cell(t, plan_show_seconds(a, time->busy));
+    cell(t, percent(a, step > 0 ? 1 - time->busy / step : 0));
+}
+
+static void print_work(const Plan *plan, Text *out)
+{
+    Arena *a = plan->arena;
+    int n = plan->p->devices.n;
+    StageFacts sum = {0};
+    double busy = 0;
+    for (int i = 0; i < n; i++) {
+        const StageFacts *s = &plan->stages[i];
+        sum.parameters += s->parameters, sum.copies += s->copies;
+        sum.forward += s->forward, sum.backward += s->backward;
+        sum.sent += s->sent, sum.received += s->received;
+        busy += plan->seconds->devices[i].busy;
+    }
+    bool copies = sum.copies > 0;
+    Table t = {.arena = a, .columns = copies ? 12 : 11, .left = 3};
+    static const char *const heads[] = {"stage",    "device",    "layers",   "parameters",
+                                        "copies",   "forward",   "backward", "sent",
+                                        "received", "in flight", "busy",     "idle"};
+    for (int i = 0; i < 12; i++)
+        if (copies || i != 4)
+            cell(&t, heads[i]);
+    for (int i = 0; i < n; i++)
+        work_row(plan, &t, i, copies);
+    cell(&t, "total");
+    cell(&t, "");
+    cell(&t, "");
+    cell(&t, show_count(a, sum.parameters));
+    if (copies)
+        cell(&t, show_count(a, sum.copies));
+    cell(&t, flops(a, sum.forward));
+    cell(&t, flops(a, sum.backward));
+    cell(&t, bytes(a, sum.sent));
+    cell(&t, bytes(a, sum.received));
+    cell(&t, "");
+    cell(&t, plan_show_seconds(a, busy));
+    cell(&t, percent(a, plan->seconds->bubble));
+    table_print(&t, out);
+}
+
+static void print_memory(const Plan *plan, Text *out)
+{
+    Arena *a = plan->arena;
+    const Program *p = plan->p;
+    int64_t limit = p->model->settings.devices.memory, sum[BUFFER_CLASSES + 1] = {0};
+    Table t = {.arena = a, .columns = 3 + BUFFER_CLASSES + (limit ? 1 : 0), .left = 2};
+    cell(&t, "stage");
+    cell(&t, "memory");
+    for (int c = 0; c < BUFFER_CLASSES; c++)
+        cell(&t, buffer_class_name((BufferClass)c));
+    cell(&t, "total");
+    if (limit)
+        cell(&t, arena_printf(a, "of %s", show_bytes(a, limit)));
+    for (int i = 0; i < p->devices.n; i++) {
+        const Device *d = &p->devices.at[i];
+        cell(&t, arena_printf(a, "%d", i));
+        cell(&t, svg_escape_plain(a, d->name));
+        for (int c = 0; c < BUFFER_CLASSES; c++) {
+            cell(&t, bytes(a, d->class_bytes[c]));
+            sum[c] += d->class_bytes[c];
+        }
+        cell(&t, show_bytes(a, d->bytes));
+        sum[BUFFER_CLASSES] += d->bytes;
+        if (limit)
+            cell(&t, percent(a, (double)d->bytes / (double)limit));
+    }
+    cell(&t, "total");
+    cell(&t, "");
+    for (int c = 0; c <= BUFFER_CLASSES; c++)
+        cell(&t, bytes(a, sum[c]));
+    if (limit)
+        cell(&t, "");
+    table_print(&t, out);
+}
+
+/* ------------------------------------------------------------------------ picture */
+
+static void put_run(char *row, const Action *a, Span span, int width, bool chunks)
+{
+    char label[40];
+    int at = (int)span.start * width, room = (int)(span.end - span.start) * width;
+    int n = chunks ? snprintf(label, sizeof label, "%d%s%d", a->chunk, run_name(a->run), a->m)
+                   : snprintf(label, sizeof label, "%s%d", run_name(a->run), a->m);
+    for (int i = 0; i < room; i++)
+        row[at + i] = i < n ? label[i] : i < room - 1 && room > width ? '-' : ' ';
+}
+
+void plan_picture(const Plan *plan, Text *out)
+{
+    const Program *p = plan->p;
+    bool chunks = p->chunks.n > p->devices.n;
+    int width = chunks ? 4 : 3, cells = (int)plan->units->step;
+    size_t length = (size_t)cells * (size_t)width;
+    if (p->devices.n > PICTURE_STAGES || p->microbatches > PICTURE_MICROBATCHES ||
+        p->chunks.n > 9 * 9 || length > PICTURE_WIDTH || !plan->units->complete || cells == 0)
+        return;
+    int label = 0;
+    for (int d = 0; d < p->devices.n; d++) {
+        int n = svg_length(p->devices.at[d].name);
+        label = n > label ? n : label;
+    }
+    text_printf(out, "\nschedule, with F = 1 and B = 2:\n");
+    char *row = arena_alloc(plan->arena, length + 1);
+    for (int d = 0; d < p->devices.n; d++) {
+        const ActionList *list = &p->devices.at[d].train;
+        memset(row, ' ', length);
+        for (int c = 0; c < cells; c++)
+            row[c * width] = '.';
+        for (int i = 0; i < list->actions.n; i++)
+            if (list->actions.at[i].kind == ACT_RUN)
+                put_run(row, &list->actions.at[i], plan->units->devices[d].spans[i], width, chunks);
+        size_t end = length;
+        while (end > 0 && row[end - 1] == ' ')
+            end--;
+        text_printf(out, "  %s", p->devices.at[d].name);
+        pad(out, label - svg_length(p->devices.at[d].name) + 2);
+        text_add_n(out, row, end);
+        text_add(out, "\n");
+    }
+}
+
+/* ------------------------------------------------------------------------ summary */
+
+static const char *plural(int64_t n, const char *many)
+{
+    return n == 1 ? "" : many;
+}
+
+static void print_head(const Plan *plan, Text *out)
+{
+    const Program *p = plan->p;
+    Arena *a = plan->arena;
+    const Settings *s = &p->model->settings;
+    text_printf(out, "%s (%s)\n", svg_escape_plain(a, p->model->name),
+                svg_escape_plain(a, p->model->source));
+    text_printf(out, "%s, batch %lld: %d micro-batch%s of %lld sample%s on %d stage%s",
+                plan_schedule_name(s->parallel.schedule), (long long)s->train.batch,
+                p->microbatches, plural(p->microbatches, "es"), (long long)p->microbatch,
+                plural(p->microbatch, "s"), p->devices.n, plural(p->devices.n, "s"));
+    if (p->chunks.n > p->devices.n)
+        text_printf(out, " with %d chunks", p->chunks.n);
+    text_add(out, "\n\n");
+}
+
+static void print_rate(const Plan *plan, Text *out, const char *name, const char *value,
+                       bool assumed, bool last)
+{
+    (void)plan;
+    text_printf(out, "%s %s%s%s", name, value, assumed ? " (assumed)" : "", last ? "\n" : ", ");
+}
+
+static void print_estimate(const Plan *plan, Text *out)
+{
+    Arena *a = plan->arena;
+    const Rates *r = &plan->rates;
+    double step = plan->seconds->step;
+    text_printf(out, "step    %s, estimated", plan_show_seconds(a, step));
+    if (step > 0)
+        text_printf(out, "; %.4g samples/s", (double)plan->p->model->settings.train.batch / step);
+    text_add(out, "\n        from ");
+    bool links = plan->p->links.n > 0;
+    print_rate(plan, out, "compute", show_quantity(a, r->compute, "FLOP/s"), r->compute_assumed,
+               false);
+    print_rate(plan, out, "memory", show_quantity(a, r->bandwidth, "B/s"), r->bandwidth_assumed,
+               !links);
+    if (links) {
+        print_rate(plan, out, "link", show_quantity(a, r->link, "B/s"), r->link_assumed, false);
+        print_rate(plan, out, "latency", plan_show_seconds(a, r->latency), r->latency_assumed,
+                   true);
+    }
+    bool any = r->compute_assumed || r->bandwidth_assumed ||
+               (links && (r->link_assumed || r->latency_assumed));
+    if (any)
+        text_printf(out, "        what is assumed, devices { compute, bandwidth%s } can say\n",
+                    links ? ", link, latency" : "");
+}
+
+static void print_bubble(const Plan *plan, Text *out)
+{
+    Arena *a = plan->arena;
+    text_printf(out,
+                "bubble  %s = idle time of the devices over devices x step time, from the "
+                "estimated times\n",
+                percent(a, plan->seconds->bubble));
+    const char *units = percent(a, plan->units->bubble);
+    if (plan->formula_holds)
+        text_printf(out, "        with equal stages, F = 1 and B = 2: (p-1)/(m+p-1) = %s\n", units);
+    else
+        text_printf(out, "        with F = 1 and B = 2 for every chunk that has them: %s\n", units);
+}
+
+void plan_text(const Plan *plan, Text *out)
+{
+    print_head(plan, out);
+    print_work(plan, out);
+    text_add(out, "\n");
+    print_memory(plan, out);
+    plan_picture(plan, out);
+    text_add(out, "\n");
+    print_estimate(plan, out);
+    print_bubble(plan, out);
+    text_add(out, "proved  coverage, no deadlock, no race, memory\n");
+}

@@ -1,0 +1,96 @@
+/* settings.h - what devices, parallel, train and data items say, checked and complete. */
+#ifndef MDLC_SETTINGS_H
+#define MDLC_SETTINGS_H
+
+#include "diag.h"
+#include "graph.h"
+
+typedef enum { SCHEDULE_1F1B, SCHEDULE_GPIPE, SCHEDULE_INTERLEAVED, SCHEDULE_ZERO_BUBBLE } ScheduleKind;
+typedef enum { SPLIT_TIME, SPLIT_MEMORY } SplitGoal;
+typedef enum { OPTIMIZER_SGD, OPTIMIZER_ADAM, OPTIMIZER_ADAMW } OptimizerKind;
+typedef enum { LR_CONSTANT, LR_COSINE, LR_LINEAR } LrKind;
+/* f64 is for checking gradients: the host target in double precision. */
+typedef enum { PRECISION_F32, PRECISION_BF16, PRECISION_F16, PRECISION_F64 } Precision;
+
+typedef struct {
+    const char *name; /* "gpu" */
+    int count;        /* 0: no devices item; as many as the annotations use */
+    int64_t memory;   /* bytes, 0: no limit */
+    double compute;   /* FLOP/s */
+    double bandwidth; /* bytes/s of its memory */
+    double link;      /* bytes/s between two devices */
+    double latency;   /* s */
+    int per_node;     /* 0: all in one */
+    double node_link; /* bytes/s between nodes */
+    Place at;
+} Devices;
+
+typedef struct {
+    ScheduleKind schedule;
+    int64_t microbatch; /* 0: the default, batch over 4 times the stages, at least 1 */
+    SplitGoal split;
+    Place at, schedule_at, microbatch_at;
+} Parallel;
+
+typedef struct {
+    int64_t batch, steps;
+    OptimizerKind optimizer;
+    double lr, momentum, weight_decay, beta1, beta2, eps;
+    bool nesterov;
+    LrKind schedule;
+    int64_t warmup;
+    double min;
+    double clip_norm; /* 0: none */
+    Precision precision;
+    uint64_t seed;
+    Place at, batch_at;
+} Train;
+
+typedef struct {
+    const char *key; /* input's name; NULL: the one positional file */
+    const char *path;
+} DataFile;
+
+typedef struct {
+    const char *which; /* "train", "eval" */
+    const char *kind;  /* "npy", "idx", "csv", "text", "tokens", "synthetic" */
+    VEC(DataFile) files;
+    bool shuffle; /* default: true for train, false for eval */
+    int64_t take, skip;
+    Place at;
+} DataItem;
+
+typedef struct {
+    Devices devices;
+    Parallel parallel;
+    Train train;
+    VEC(DataItem) data;
+} Settings;
+
+/* What the front end makes of a file. */
+typedef struct {
+    const char *name;   /* of the model */
+    const char *source; /* the file's name as given */
+    Graph *graph;
+    Settings settings;
+} Model;
+
+typedef struct {
+    const char *const *defines; /* -D name=value */
+    int ndefines;
+    const char *const *sets; /* --set block.key=value */
+    int nsets;
+    const char *const *include_dirs; /* -I */
+    int ninclude_dirs;
+} FrontOptions;
+
+struct Ast;
+/* Reads and parses path ("-": standard input) and what it imports. NULL after errors. */
+struct Ast *parse_file(Arena *a, Diag *d, const char *path, const FrontOptions *o);
+/* Elaborates; NULL after errors (all of them reported). */
+Model *elaborate(Arena *a, Diag *d, struct Ast *ast, const FrontOptions *o);
+void ast_dump(const struct Ast *ast, FILE *to);
+/* The canonical layout of one file's text, comments kept; NULL after errors. */
+char *format_source(Arena *a, Diag *d, const char *name, const char *text, size_t size);
+
+#endif

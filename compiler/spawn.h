@@ -1,0 +1,44 @@
+/* spawn.h - running other programs, and the signals that stop mdlc meanwhile. */
+#ifndef MDLC_SPAWN_H
+#define MDLC_SPAWN_H
+
+#include <sys/types.h>
+
+#include "base.h"
+
+typedef VEC(const char *) Words;
+
+/* Splits at spaces; no quoting. */
+void words_split(Arena *a, Words *to, const char *text);
+/* The words with spaces between, for messages. */
+const char *words_show(Arena *a, const Words *w);
+
+typedef enum {
+    JOB_DONE,      /* exit code 0 */
+    JOB_FAILED,    /* number: exit code */
+    JOB_KILLED,    /* number: signal */
+    JOB_NOT_BEGUN, /* number: errno; there is no such program */
+    JOB_STOPPED    /* mdlc was interrupted before it ended */
+} JobEnd;
+
+typedef struct {
+    Words words;     /* program, found along PATH, and arguments */
+    const char *log; /* file that gets what it prints */
+    JobEnd end;      /* filled by jobs_run */
+    int number;
+    pid_t pid;
+} Job;
+
+/* Runs all jobs, at most at_once at a time, no new one after a failure; never by a shell.
+ * verbose: shows each command on stderr. Between interrupts_hold and interrupts_release. */
+void jobs_run(Arena *a, Job *jobs, int n, int at_once, bool verbose);
+
+/* From hold to release SIGINT, SIGTERM and SIGHUP only end the jobs under way; release
+ * then lets them do what they would have done, so temporary files are removed between. */
+void interrupts_hold(void);
+bool interrupts_came(void);
+void interrupts_release(void);
+
+int cores_online(void); /* that this process may use; at least 1 */
+
+#endif

@@ -1,0 +1,44 @@
+/* timeline.h - when every action of one training step begins and ends. */
+#ifndef MDLC_TIMELINE_H
+#define MDLC_TIMELINE_H
+
+#include "program.h"
+
+/* TIMELINE_UNITS: F = 1, B = 2, I = W = 1, all else takes no time: the schedule's own shape.
+ * TIMELINE_SECONDS: as cost.h estimates runs, transfers and the update. */
+typedef enum { TIMELINE_SECONDS, TIMELINE_UNITS } TimelineKind;
+
+typedef struct {
+    double start, end; /* from the beginning of the step; -1: never, the lists deadlock */
+} Span;
+
+typedef struct {
+    Span *spans; /* [actions of the device's train list] */
+    double busy; /* what the stream of runs spends computing, waits left out */
+    double sending, receiving;
+} DeviceTime;
+
+typedef struct {
+    DeviceTime *devices;
+    double step;   /* end of the last action */
+    double bubble; /* idle time of the devices over devices × step; 0 for an empty step */
+    bool complete; /* every action ends */
+} Timeline;
+
+/* In the arena. Time and memory grow with the number of actions and waits alone. */
+Timeline *timeline_make(Arena *a, const Program *p, TimelineKind kind);
+
+/* Bytes of kept tensors that hold a value, from `at` on until the next step's `at`. */
+typedef struct {
+    double at;
+    int64_t bytes;
+} KeptStep;
+typedef VEC(KeptStep) KeptSteps;
+
+/* How the kept bytes of a device rise and fall during the step. */
+KeptSteps timeline_kept(Arena *a, const Program *p, const Timeline *t, int device);
+
+/* Seconds of one message of the link. */
+double timeline_transfer_seconds(const Program *p, const Link *link);
+
+#endif

@@ -1,0 +1,147 @@
+/* toolchain.c - how the C compiler is called.
+ *
+ * mdlc finds its runtime from its own place (bin/mdlc beside include/mdl and lib/mdl), in
+ * a build tree as in an installation; $MDL_HOME names another. */
+#include "toolchain.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "driver.h"
+#include "files_out.h"
+
+/* The directory above that of this executable. */
+static const char *own_home(Arena *a)
+{
+    char *self = realpath("/proc/self/exe", NULL);
+    if (!self)
+        return NULL;
+    char *home = arena_strndup(a, self, strlen(self));
+    free(self);
+    for (int i = 0; i < 2; i++) {
+        char *slash = strrchr(home, '/');
+        if (!slash)
+            return NULL;
+        *slash = '\0';
+    }
+    return home;
+}
+
+/* NULL, or what is wrong. */
+static const char *find_home(Arena *a, Toolchain *t)
+{
+    const char *given = getenv("MDL_HOME");
+    t->home = given && given[0] ? given : own_home(a);
+    const char *header = arena_printf(a, "%s/include/mdl/rt.h", t->home ? t->home : "");
+    if (t->home && access(header, R_OK) == 0)
+        return NULL;
+    return arena_printf(a, "cannot find the runtime, %s; %s", header,
+                        given && given[0]
+                            ? "MDL_HOME names the wrong directory"
+                            : "set MDL_HOME to the directory that mdlc is installed in");
+}
+
+static void push_all(Arena *a, Words *to, const char *const *from)
+{
+    for (; *from; from++)
+        VEC_PUSH(a, to, *from);
+}
+
+static void set_flags(Arena *a, Toolchain *t, bool f64)
+{
+    /* Where a vectorised loop and its scalar rest must give the same bits, a product and a
+     * sum are not to become one operation in the one and two in the other. */
+    static const char *const flags[] = {
+        "-std=c17", "-O3", "-march=native",
+#ifdef __x86_64__
+        "-mprefer-vector-width=512",
+#endif
+        "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra", NULL};
+    push_all(a, &t->flags, flags);
+    if (f64)
+        VEC_PUSH(a, &t->flags, "-DMDL_F64");
+}
+
+static void set_libraries(Arena *a, Toolchain *t, bool f64)
+{
+    VEC_PUSH(a, &t->flags, arena_printf(a, "-I%s/include/mdl", t->home));
+    const char *f = f64 ? "_f64" : "";
+    VEC_PUSH(a, &t->libraries, arena_printf(a, "-L%s/lib/mdl", t->home));
+    VEC_PUSH(a, &t->libraries, arena_printf(a, "-lmdl_rt%s", f));
+    VEC_PUSH(a, &t->libraries, arena_printf(a, "-lmdl_kernels%s", f));
+    static const char *const system[] = {"-ljansson", "-lxxhash", "-lz", "-lpthread", "-lm", NULL};
+    push_all(a, &t->libraries, system);
+    VEC_PUSH(a, &t->archives, arena_printf(a, "%s/lib/mdl/libmdl_rt%s.a", t->home, f));
+    VEC_PUSH(a, &t->archives, arena_printf(a, "%s/lib/mdl/libmdl_kernels%s.a", t->home, f));
+}
+
+const char *toolchain_find(Arena *a, Toolchain *t, bool f64)
+{
+    *t = (Toolchain){0};
+    const char *cc = getenv("CC"), *extra = getenv("MDL_CFLAGS");
+    words_split(a, &t->cc, cc ? cc : "");
+    if (t->cc.n == 0)
+        VEC_PUSH(a, &t->cc, "cc");
+    words_split(a, &t->extra, extra ? extra : "");
+    set_flags(a, t, f64);
+    const char *problem = find_home(a, t);
+    if (problem)
+        return problem;
+    set_libraries(a, t, f64);
+    for (int i = 0; i < t->archives.n; i++)
+        if (access(t->archives.at[i], R_OK) != 0)
+            return arena_printf(a, "cannot read %s: %s; the installation is not complete",
+                                t->archives.at[i], strerror(errno));
+    return NULL;
+}
+
+static void push_words(Arena *a, Words *to, const Words *from)
+{
+    for (int i = 0; i < from->n; i++)
+        VEC_PUSH(a, to, from->at[i]);
+}
+
+Job toolchain_compile(Arena *a, const Toolchain *t, const char *source, const char *object)
+{
+    Job j = {.log = arena_printf(a, "%s.log", object)};
+    push_words(a, &j.words, &t->cc);
+    push_words(a, &j.words, &t->flags);
+    push_words(a, &j.words, &t->extra);
+    const char *const rest[] = {"-c", source, "-o", object, NULL};
+    push_all(a, &j.words, rest);
+    return j;
+}
+
+Job toolchain_link(Arena *a, const Toolchain *t, const char *const *objects, int n,
+                   const char *program)
+{
+    Job j = {.log = arena_printf(a, "%s.log", program)};
+    push_words(a, &j.words, &t->cc);
+    push_words(a, &j.words, &t->extra);
+    for (int i = 0; i < n; i++)
+        VEC_PUSH(a, &j.words, objects[i]);
+    VEC_PUSH(a, &j.words, "-o");
+    VEC_PUSH(a, &j.words, program);
+    push_words(a, &j.words, &t->libraries);
+    return j;
+}
+
+bool toolchain_works(Arena *a, const Toolchain *t, const char *dir, bool verbose)
+{
+    const char *source = arena_printf(a, "%s/probe.c", dir);
+    if (!build_replace_file(source, "#include <rt.h>\nint main(void)\n{\n    return 0;\n}\n"))
+        return false;
+    Job j = toolchain_compile(a, t, source, arena_printf(a, "%s/probe.o", dir));
+    jobs_run(a, &j, 1, 1, verbose);
+    return j.end == JOB_DONE;
+}
+
+void toolchain_say_missing(const Toolchain *t, int error)
+{
+    fprintf(stderr,
+            "mdlc: cannot run the C compiler, %s: %s\n"
+            "  install one (on Debian and Ubuntu: apt install gcc libc6-dev), or set CC\n",
+            t->cc.at[0], strerror(error));
+}

@@ -1,0 +1,31 @@
+/* toolchain.h - the C compiler, its flags and the libraries that make a trainer. */
+#ifndef MDLC_TOOLCHAIN_H
+#define MDLC_TOOLCHAIN_H
+
+#include "spawn.h"
+
+typedef struct {
+    Words cc;         /* $CC split at spaces, or cc */
+    const char *home; /* holds include/mdl and lib/mdl */
+    Words flags;      /* of compiling */
+    Words libraries;  /* of linking, in order */
+    Words extra;      /* $MDL_CFLAGS */
+    VEC(const char *) archives; /* the runtime's files */
+} Toolchain;
+
+/* f64: the double-precision runtime. NULL, or what is wrong with mdlc's own files; cc, flags
+ * (less the place of the headers) and extra are filled even then. */
+const char *toolchain_find(Arena *a, Toolchain *t, bool f64);
+
+/* cc … -c source -o object; cc … objects -o program libraries. The log is beside the result. */
+Job toolchain_compile(Arena *a, const Toolchain *t, const char *source, const char *object);
+Job toolchain_link(Arena *a, const Toolchain *t, const char *const *objects, int n,
+                   const char *program);
+
+/* Whether the C compiler works at all with these flags; dir: a scratch directory. */
+bool toolchain_works(Arena *a, const Toolchain *t, const char *dir, bool verbose);
+
+/* What to install, when the compiler is not there. */
+void toolchain_say_missing(const Toolchain *t, int error);
+
+#endif

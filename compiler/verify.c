@@ -1,0 +1,350 @@
+/* verify.c - the proofs of coverage and of freedom from deadlock.
+ *
+ * The verifier reads the Program that is emitted and trusts none of the passes that made it.
+ *
+ * Coverage: every operation of the graph is executed by exactly one call of one chunk (a call
+ * in a loop stands for one operation per turn); every chunk runs F, and B where it has one,
+ * exactly once for every micro-batch, B after F, B in the order of the micro-batches; every
+ * trained weight is updated once, by its owner, from the gradients of all its uses.
+ *
+ * No deadlock: the lists are executed under the rules of NCCL at their strictest. A device has
+ * two streams, each in order. A send and its receive complete together, when both are the
+ * next on their streams and all that they wait for is done; nothing is buffered. Then again
+ * under the rules of the host's links: one thread per device, in the order of the list; a
+ * receive posts its buffer and goes on; a send waits for the post; a run waits for the sends
+ * of what it reads. If everything is executed, no order of events can hang, since neither
+ * rule ever lets a choice be made: what can go on stays able to go on.
+ */
+#include "verify.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const char *verify_where(const Program *p, int device, const ActionList *list, int action)
+{
+    Arena *a = p->graph->arena;
+    const Action *x = &list->actions.at[action];
+    const char *name = p->devices.at[device].name;
+    switch (x->kind) {
+    case ACT_RUN:
+        return arena_printf(a, "%s, action %d (%d%s%d)", name, action, x->chunk, run_name(x->run),
+                            x->m);
+    case ACT_SEND:
+    case ACT_RECV:
+        return arena_printf(a, "%s, action %d (%s of %s, micro-batch %d)", name, action,
+                            x->kind == ACT_SEND ? "send" : "receive", p->links.at[x->link].name,
+                            x->m);
+    default:
+        return arena_printf(a, "%s, action %d", name, action);
+    }
+}
+
+/* -------------------------------------------------------------------- coverage */
+
+static int64_t call_executions(const Program *p)
+{
+    int64_t n = 0;
+    for (int c = 0; c < p->chunks.n; c++)
+        for (int k = 0; k < RUN_KINDS; k++)
+            for (int s = 0; s < p->chunks.at[c].run[k].steps.n; s++) {
+                const Step *step = &p->chunks.at[c].run[k].steps.at[s];
+                for (int i = step->first; i < step->first + step->ncalls; i++)
+                    n += p->chunks.at[c].run[k].calls.at[i].kind == CALL_OP ? step->turns : 0;
+            }
+    return n;
+}
+
+static bool cover_ops(const Program *p, FILE *to)
+{
+    /* Each call names its first operation; loops stand for as many as they have turns. */
+    const Graph *g = p->graph;
+    int64_t expected = 0;
+    bool *named = calloc((size_t)g->ops.n + 1, 1);
+    if (!named)
+        exit(2);
+    bool ok = true;
+    for (OpId o = 0; o < g->ops.n; o++)
+        expected += g->ops.at[o].kind != OP_RESHAPE;
+    for (int c = 0; c < p->chunks.n; c++)
+        for (int k = 0; k < RUN_KINDS; k++) {
+            const Run *run = &p->chunks.at[c].run[k];
+            for (int i = 0; i < run->calls.n; i++) {
+                OpId o = run->calls.at[i].op;
+                if (run->calls.at[i].kind != CALL_OP)
+                    continue;
+                if (named[o]) {
+                    fprintf(to, "coverage: operation %d (%s) is in two places\n", o,
+                            op_name(g->ops.at[o].kind));
+                    ok = false;
+                }
+                named[o] = true;
+            }
+        }
+    free(named);
+    int64_t found = call_executions(p);
+    if (found != expected) {
+        fprintf(to, "coverage: %lld operations, but %lld are executed\n", (long long)expected,
+                (long long)found);
+        ok = false;
+    }
+    return ok;
+}
+
+static bool cover_runs(const Program *p, const ActionList *list, int device, bool eval, FILE *to)
+{
+    bool ok = true;
+    const Device *d = &p->devices.at[device];
+    for (int i = 0; i < d->chunks.n; i++) {
+        const Chunk *c = &p->chunks.at[d->chunks.at[i]];
+        int next[RUN_KINDS] = {0};
+        for (int n = 0; n < list->actions.n; n++) {
+            const Action *a = &list->actions.at[n];
+            if (a->kind != ACT_RUN || a->chunk != c->number)
+                continue;
+            bool after_f = a->run == RUN_F || next[RUN_F] > a->m;
+            if (a->m != next[a->run] || !after_f || !c->has[a->run]) {
+                fprintf(to, "coverage: %s is out of order\n", verify_where(p, device, list, n));
+                ok = false;
+            }
+            next[a->run]++;
+        }
+        for (int k = 0; k < RUN_KINDS; k++) {
+            bool wanted = c->has[k] && (eval ? k == RUN_F || k == RUN_E : k != RUN_E);
+            if (next[k] != (wanted ? p->microbatches : 0)) {
+                fprintf(to, "coverage: %s runs %d%s %d times, not %d\n", d->name, c->number,
+                        run_name((RunKind)k), next[k], wanted ? p->microbatches : 0);
+                ok = false;
+            }
+        }
+    }
+    return ok;
+}
+
+static int count_actions(const ActionList *list, ActionKind kind)
+{
+    int n = 0;
+    for (int i = 0; i < list->actions.n; i++)
+        n += list->actions.at[i].kind == kind;
+    return n;
+}
+
+/* Uses of each weight that have a gradient, from the graph itself. */
+static bool cover_weights(const Program *p, FILE *to)
+{
+    const Graph *g = p->graph;
+    int *uses = calloc((size_t)g->weights.n + 1, sizeof *uses);
+    int *updated = calloc((size_t)g->weights.n + 1, sizeof *updated);
+    if (!uses || !updated)
+        exit(2);
+    for (OpId o = 0; o < g->ops.n; o++)
+        for (int i = 0; i < g->ops.at[o].nout; i++) {
+            ValueId v = g->ops.at[o].out[i];
+            if (v != NONE && g->values.at[v].kind == VALUE_GRAD)
+                uses[g->values.at[v].index]++;
+        }
+    bool ok = true;
+    for (int d = 0; d < p->devices.n; d++) {
+        const Device *dev = &p->devices.at[d];
+        bool trains = false, tied = false;
+        for (int i = 0; i < dev->weights.n; i++) {
+            const WeightRun *r = &dev->weights.at[i];
+            for (int k = 0; k < r->count && r->owner && r->ngrads; k++) {
+                WeightId w = r->weight + k * r->step;
+                updated[w]++;
+                trains = true;
+                tied = tied || r->ngrads > 1;
+                if (r->ngrads != uses[w]) {
+                    fprintf(to, "coverage: %s has %d uses, but %d are summed\n",
+                            g->weights.at[w].name, uses[w], r->ngrads);
+                    ok = false;
+                }
+            }
+        }
+        if (count_actions(&dev->train, ACT_UPDATE) != (trains ? 1 : 0) ||
+            count_actions(&dev->train, ACT_REDUCE) != (tied ? 1 : 0)) {
+            fprintf(to, "coverage: %s does not update its weights exactly once\n", dev->name);
+            ok = false;
+        }
+    }
+    for (int w = 0; w < g->weights.n; w++)
+        if (updated[w] != (uses[w] > 0 ? 1 : 0)) {
+            fprintf(to, "coverage: %s is updated %d times\n", g->weights.at[w].name, updated[w]);
+            ok = false;
+        }
+    free(uses);
+    free(updated);
+    return ok;
+}
+
+bool verify_coverage(const Program *p, FILE *to)
+{
+    bool ok = cover_ops(p, to);
+    for (int d = 0; d < p->devices.n; d++) {
+        ok = cover_runs(p, &p->devices.at[d].train, d, false, to) && ok;
+        ok = cover_runs(p, &p->devices.at[d].eval, d, true, to) && ok;
+    }
+    return cover_weights(p, to) && ok;
+}
+
+/* -------------------------------------------------------------------- deadlock */
+
+/* Execution of all lists at once. Under NCCL's rules a device has two heads, under the
+ * host's one. */
+typedef struct {
+    const Program *p;
+    const ActionList **list; /* [devices] */
+    bool host;
+    int *head[2];     /* [devices]: next action of each stream */
+    bool **done;      /* [devices][actions] */
+    int *posted, *sent; /* [links] */
+    int *clips;       /* [devices]: whether it has reached the exchange */
+    int waiting_clip;
+} Machine;
+
+static int next_on_stream(const Machine *m, int d, int stream, int from)
+{
+    const ActionList *list = m->list[d];
+    while (from < list->actions.n && !m->host && action_stream(&list->actions.at[from]) != stream)
+        from++;
+    return from;
+}
+
+/* Everything that the action waits for is done. A receive that was only posted counts as
+ * done when its message has been sent. */
+static bool waits_done(const Machine *m, int d, const Action *a)
+{
+    const ActionList *list = m->list[d];
+    for (int w = 0; w < a->nwaits; w++) {
+        int on = list->waits.at[a->first_wait + w];
+        if (on < 0 || on >= list->actions.n)
+            return false;
+        const Action *x = &list->actions.at[on];
+        if (m->host && x->kind == ACT_RECV) {
+            if (m->sent[x->link] <= x->m)
+                return false;
+        } else if (!m->done[d][on]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void finish(Machine *m, int d, int stream)
+{
+    int at = m->head[stream][d];
+    m->done[d][at] = true;
+    m->head[stream][d] = next_on_stream(m, d, stream, at + 1);
+}
+
+/* A send at the head of its stream and its receive at the head of the peer's. */
+static bool try_send(Machine *m, int d, int stream)
+{
+    const ActionList *list = m->list[d];
+    const Action *a = &list->actions.at[m->head[stream][d]];
+    if (a->m != m->sent[a->link])
+        return false;
+    if (m->host) {
+        if (m->posted[a->link] <= a->m)
+            return false;
+        m->sent[a->link]++;
+        finish(m, d, stream);
+        return true;
+    }
+    int peer = m->p->links.at[a->link].to, at = m->head[1][peer];
+    if (at >= m->list[peer]->actions.n)
+        return false;
+    const Action *b = &m->list[peer]->actions.at[at];
+    if (b->kind != ACT_RECV || b->link != a->link || b->m != a->m || !waits_done(m, peer, b))
+        return false;
+    m->sent[a->link]++;
+    finish(m, d, 1);
+    finish(m, peer, 1);
+    return true;
+}
+
+/* Executes the head of one stream if it can be; false when it must wait. */
+static bool advance(Machine *m, int d, int stream)
+{
+    int at = m->head[stream][d];
+    if (at >= m->list[d]->actions.n)
+        return false;
+    const Action *a = &m->list[d]->actions.at[at];
+    if (!waits_done(m, d, a))
+        return false;
+    switch (a->kind) {
+    case ACT_SEND:
+        return try_send(m, d, stream);
+    case ACT_RECV:
+        if (!m->host || a->m != m->posted[a->link])
+            return false; /* done together with its send */
+        m->posted[a->link]++;
+        finish(m, d, stream);
+        return true;
+    case ACT_CLIP:
+        if (!m->clips[d]) {
+            m->clips[d] = 1;
+            m->waiting_clip++;
+        }
+        if (m->waiting_clip < m->p->devices.n)
+            return false;
+        finish(m, d, stream);
+        return true;
+    default:
+        finish(m, d, stream);
+        return true;
+    }
+}
+
+static bool run_machine(Machine *m, const char *what, FILE *to)
+{
+    const Program *p = m->p;
+    int streams = m->host ? 1 : 2;
+    for (int d = 0; d < p->devices.n; d++)
+        for (int s = 0; s < streams; s++)
+            m->head[s][d] = next_on_stream(m, d, s, 0);
+    bool moved = true;
+    while (moved) {
+        moved = false;
+        for (int d = 0; d < p->devices.n; d++)
+            for (int s = 0; s < streams; s++)
+                while (advance(m, d, s))
+                    moved = true;
+    }
+    bool ok = true;
+    for (int d = 0; d < p->devices.n; d++)
+        for (int s = 0; s < streams; s++)
+            if (m->head[s][d] < m->list[d]->actions.n) {
+                fprintf(to, "deadlock (%s): %s never goes on\n", what,
+                        verify_where(p, d, m->list[d], m->head[s][d]));
+                ok = false;
+            }
+    return ok;
+}
+
+static bool execute(const Program *p, bool eval, bool host, FILE *to)
+{
+    Arena *a = p->graph->arena;
+    int n = p->devices.n;
+    Machine m = {.p = p,
+                 .host = host,
+                 .list = ARENA_ARRAY(a, const ActionList *, n),
+                 .head = {ARENA_ARRAY(a, int, n), ARENA_ARRAY(a, int, n)},
+                 .done = ARENA_ARRAY(a, bool *, n),
+                 .posted = ARENA_ARRAY(a, int, p->links.n + 1),
+                 .sent = ARENA_ARRAY(a, int, p->links.n + 1),
+                 .clips = ARENA_ARRAY(a, int, n)};
+    for (int d = 0; d < n; d++) {
+        m.list[d] = eval ? &p->devices.at[d].eval : &p->devices.at[d].train;
+        m.done[d] = ARENA_ARRAY(a, bool, m.list[d]->actions.n + 1);
+    }
+    return run_machine(&m, host ? "links between threads" : "rendezvous", to);
+}
+
+bool verify_deadlock(const Program *p, FILE *to)
+{
+    bool ok = true;
+    for (int eval = 0; eval < 2; eval++)
+        for (int host = 0; host < 2; host++)
+            ok = execute(p, eval, host, to) && ok;
+    return ok;
+}

@@ -1,0 +1,254 @@
+/* verify_races.c - the proof that no buffer is read before it is written or written over
+ * before it was read, by the order of the streams and the explicit waits alone.
+ *
+ * A device's two streams run on their own; only a wait orders an action of one after an action
+ * of the other. For every action the verifier knows the last action of the other stream that
+ * is certainly done (a vector clock of two entries). Walking the list, each access to a
+ * buffer's slot is checked against the accesses before it:
+ *
+ *     read   the slot must hold this micro-batch, and its writer must be certainly done
+ *     write  the writer and all readers of what the slot held must be certainly done
+ *
+ * Where links are between threads nothing orders the transfers of several peers, so what a
+ * receive brings may only be read after a wait for that very receive.
+ *
+ * The memory between the streams is that of one device: links copy between devices, and the
+ * two ends of a transfer are one action of each device.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "verify.h"
+
+typedef struct {
+    int buffer;
+    bool write;
+} Access;
+typedef VEC(Access) Accesses;
+
+/* What is known of one slot of one buffer. */
+typedef struct {
+    int m;            /* micro-batch that it holds; -1: nothing */
+    int writer;       /* action */
+    int reader[2];    /* last reader on each stream, or NONE */
+} Cell;
+
+typedef struct {
+    const Program *p;
+    int device;
+    const Device *d;
+    const ActionList *list;
+    FILE *to;
+    Accesses *of_run; /* [chunk index on the device * RUN_KINDS + kind] */
+    bool *watched;    /* [buffers]: filled or read by a link, or kept */
+    Cell **cells;     /* [buffers][slots] */
+    int *certain;     /* [actions]: last action of the other stream that is done */
+    int *waited_by;   /* [actions]: first run that waits for this receive, or NONE */
+    int errors;
+} Races;
+
+static void add_access(const Races *r, Accesses *list, int buffer, bool write)
+{
+    if (buffer == NONE || !r->watched[buffer])
+        return;
+    for (int i = 0; i < list->n; i++)
+        if (list->at[i].buffer == buffer) {
+            list->at[i].write = list->at[i].write || write;
+            return;
+        }
+    VEC_PUSH(r->p->graph->arena, list, (Access){buffer, write});
+}
+
+static void find_accesses(Races *r)
+{
+    const Program *p = r->p;
+    for (int b = 0; b < r->d->buffers.n; b++)
+        r->watched[b] = r->d->buffers.at[b].class == BUFFER_KEPT;
+    for (int l = 0; l < p->links.n; l++) {
+        if (p->links.at[l].from == r->device)
+            r->watched[p->links.at[l].source.buffer] = true;
+        if (p->links.at[l].to == r->device)
+            r->watched[p->links.at[l].target.buffer] = true;
+    }
+    for (int i = 0; i < r->d->chunks.n * RUN_KINDS; i++) {
+        const Run *run = &p->chunks.at[r->d->chunks.at[i / RUN_KINDS]].run[i % RUN_KINDS];
+        for (int n = 0; n < run->calls.n; n++) {
+            const Call *c = &run->calls.at[n];
+            for (int k = 0; k < c->nin; k++) {
+                add_access(r, &r->of_run[i], c->in[k].buffer, false);
+                add_access(r, &r->of_run[i], c->in[k].entry, false);
+            }
+            for (int k = 0; k < c->nout; k++)
+                add_access(r, &r->of_run[i], c->out[k].buffer, true);
+        }
+    }
+}
+
+/* Is action `before` certainly done when action `now` begins? */
+static bool ordered(const Races *r, int before, int now)
+{
+    const Action *a = r->list->actions.at;
+    if (before == NONE || action_stream(&a[before]) == action_stream(&a[now]))
+        return true;
+    return r->certain[now] >= before;
+}
+
+static void complain(Races *r, int buffer, int now, const char *what, int other)
+{
+    if (r->errors++ >= 10)
+        return;
+    fprintf(r->to, "race: %s %s %s", verify_where(r->p, r->device, r->list, now), what,
+            r->d->buffers.at[buffer].name);
+    if (other != NONE)
+        fprintf(r->to, ", unordered with %s", verify_where(r->p, r->device, r->list, other));
+    fputc('\n', r->to);
+}
+
+static void access_slot(Races *r, int buffer, int m, bool write, int now)
+{
+    const Buffer *b = &r->d->buffers.at[buffer];
+    bool per_batch = b->class == BUFFER_KEPT;
+    Cell *cell = &r->cells[buffer][per_batch ? m % b->slots : 0];
+    int stream = action_stream(&r->list->actions.at[now]);
+    if (!write) {
+        if (per_batch && cell->m != m)
+            complain(r, buffer, now, "reads a slot that does not hold this micro-batch:", NONE);
+        bool received = cell->writer != NONE && r->list->actions.at[cell->writer].kind == ACT_RECV;
+        bool arrived = !received || (r->waited_by[cell->writer] != NONE &&
+                                     r->waited_by[cell->writer] <= now);
+        if (!arrived || !ordered(r, cell->writer, now))
+            complain(r, buffer, now, "reads", cell->writer);
+        cell->reader[stream] = now;
+        return;
+    }
+    if (!ordered(r, cell->writer, now))
+        complain(r, buffer, now, "writes", cell->writer);
+    for (int s = 0; s < 2; s++)
+        if (!ordered(r, cell->reader[s], now))
+            complain(r, buffer, now, "writes over", cell->reader[s]);
+    *cell = (Cell){.m = m, .writer = now, .reader = {NONE, NONE}};
+    cell->reader[stream] = now;
+}
+
+static void access_weights(Races *r, int now, bool update)
+{
+    for (int i = 0; i < r->d->weights.n; i++) {
+        const WeightRun *w = &r->d->weights.at[i];
+        for (int k = 0; k < w->ngrads; k++)
+            if (r->watched[w->grad[k]])
+                access_slot(r, w->grad[k], 0, k == 0 && !update, now);
+        if (update && w->ngrads && r->watched[w->buffer])
+            access_slot(r, w->buffer, 0, true, now);
+    }
+}
+
+/* The last action of the other stream that is done before each action: what it waits for,
+ * and what those before it on its stream waited for. */
+static bool find_certain(Races *r)
+{
+    int latest[2] = {NONE, NONE};
+    for (int i = 0; i < r->list->actions.n; i++) {
+        const Action *a = &r->list->actions.at[i];
+        int s = action_stream(a);
+        for (int w = 0; w < a->nwaits; w++) {
+            int on = r->list->waits.at[a->first_wait + w];
+            if (on < 0 || on >= i) {
+                fprintf(r->to, "race: %s waits for a later action\n",
+                        verify_where(r->p, r->device, r->list, i));
+                return false;
+            }
+            if (action_stream(&r->list->actions.at[on]) != s && on > latest[s])
+                latest[s] = on;
+            if (r->waited_by[on] == NONE)
+                r->waited_by[on] = i;
+        }
+        r->certain[i] = latest[s];
+    }
+    return true;
+}
+
+static int chunk_index(const Device *d, int chunk)
+{
+    for (int i = 0; i < d->chunks.n; i++)
+        if (d->chunks.at[i] == chunk)
+            return i;
+    return NONE;
+}
+
+static void walk(Races *r)
+{
+    int last[2] = {NONE, NONE};
+    for (int i = 0; i < r->list->actions.n; i++) {
+        const Action *a = &r->list->actions.at[i];
+        switch (a->kind) {
+        case ACT_RUN: {
+            int at = chunk_index(r->d, a->chunk) * RUN_KINDS + (int)a->run;
+            for (int k = 0; k < r->of_run[at].n; k++) {
+                const Access *x = &r->of_run[at].at[k];
+                const BufferClass class = r->d->buffers.at[x->buffer].class;
+                access_slot(r, x->buffer, a->m, x->write && class != BUFFER_WEIGHT, i);
+            }
+            break;
+        }
+        case ACT_SEND:
+            access_slot(r, r->p->links.at[a->link].source.buffer, a->m, false, i);
+            break;
+        case ACT_RECV:
+            access_slot(r, r->p->links.at[a->link].target.buffer, a->m, true, i);
+            break;
+        case ACT_REDUCE:
+        case ACT_UPDATE:
+            access_weights(r, i, a->kind == ACT_UPDATE);
+            break;
+        case ACT_JOIN:
+            if (last[1] != NONE && r->certain[i] < last[1])
+                complain(r, 0, i, "ends the step before a transfer is complete;", last[1]);
+            for (int k = 0; k < i; k++)
+                if (r->list->actions.at[k].kind == ACT_RECV && r->waited_by[k] == NONE)
+                    complain(r, 0, i, "ends the step before a transfer is complete;", k);
+            break;
+        default:
+            break;
+        }
+        last[action_stream(a)] = i;
+    }
+}
+
+static bool verify_list(const Program *p, int device, const ActionList *list, FILE *to)
+{
+    Arena *a = p->graph->arena;
+    const Device *d = &p->devices.at[device];
+    Races r = {.p = p,
+               .device = device,
+               .d = d,
+               .list = list,
+               .to = to,
+               .of_run = ARENA_ARRAY(a, Accesses, d->chunks.n * RUN_KINDS),
+               .watched = ARENA_ARRAY(a, bool, d->buffers.n + 1),
+               .cells = ARENA_ARRAY(a, Cell *, d->buffers.n + 1),
+               .certain = ARENA_ARRAY(a, int, list->actions.n + 1),
+               .waited_by = ARENA_ARRAY(a, int, list->actions.n + 1)};
+    for (int i = 0; i < list->actions.n; i++)
+        r.waited_by[i] = NONE;
+    find_accesses(&r);
+    for (int b = 0; b < d->buffers.n; b++) {
+        int slots = d->buffers.at[b].slots;
+        r.cells[b] = r.watched[b] ? ARENA_ARRAY(a, Cell, slots) : NULL;
+        for (int s = 0; r.watched[b] && s < slots; s++)
+            r.cells[b][s] = (Cell){.m = -1, .writer = NONE, .reader = {NONE, NONE}};
+    }
+    if (!find_certain(&r))
+        return false;
+    walk(&r);
+    return r.errors == 0;
+}
+
+bool verify_races(const Program *p, FILE *to)
+{
+    bool ok = true;
+    for (int d = 0; d < p->devices.n; d++) {
+        ok = verify_list(p, d, &p->devices.at[d].train, to) && ok;
+        ok = verify_list(p, d, &p->devices.at[d].eval, to) && ok;
+    }
+    return ok;
+}

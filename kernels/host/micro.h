@@ -1,0 +1,61 @@
+/* micro.h - matrix products small enough to stay in registers and caches; what gemm,
+ * linear, matmul and convolution are made of. One thread, no allocation.
+ */
+#ifndef MDL_MICRO_H
+#define MDL_MICRO_H
+
+#include "kernels.h"
+#include "vec.h"
+
+/* A product is computed MICRO_M rows by MICRO_N columns at a time: 24 accumulators, which
+ * fills a 32-register file with the operands; half the rows where there are 16. */
+#ifdef __AVX512F__
+enum { MICRO_M = 8 };
+#else
+enum { MICRO_M = 4 };
+#endif
+enum { MICRO_V = 3, MICRO_N = MICRO_V * VL };
+
+/* What an element is besides its sum of products. */
+typedef struct {
+    const real *row_bias; /* added to row i; may be NULL */
+    const real *col_bias; /* added to column j; may be NULL; not both */
+    bool accumulate;      /* add to what C holds */
+    bool relu;            /* last of all: max(0, element) */
+} Finish;
+
+/* Element (i, p, k) of A is at a[i * row + p * outer + k * inner]. */
+typedef struct {
+    const real *a;
+    int64_t row, outer, inner;
+} MicroA;
+
+/* c[m,n] = sum over p < P, k < K of A(i, p, k) * b[(p K + k) ldb + j], m <= MICRO_M,
+ * n <= MICRO_N. Whole vectors of b are read: up to VL - 1 elements after the n-th of a row
+ * must be readable. The order of the sum is that of (p, k) whatever m and n are. */
+void micro_rows(int m, int n, int64_t P, int64_t K, MicroA A, const real *b, int64_t ldb, real *c,
+                int64_t ldc, const Finish *finish);
+
+/* c[i,j] = sum over s < S, k < K of a[i lda + s step_a + k] * b[j][s step_b + k],
+ * m <= MICRO_M, n <= MICRO_V: dot products along memory. */
+void micro_dots(int m, int n, int64_t S, int64_t K, const real *a, int64_t lda, int64_t step_a,
+                const real *const *b, int64_t step_b, real *c, int64_t ldc, const Finish *finish);
+
+/* panel[K][MICRO_N] = columns [0, n) of op(B), zeros after them. */
+void micro_pack(real *panel, bool tb, int64_t K, int64_t n, const real *b, int64_t ldb);
+
+/* Bytes of scratch that block_product needs. */
+enum { BLOCK_SCRATCH = 5 << 16 };
+
+/* C[M,N] = finish(op(A) op(B)) on the calling thread, as in gemm(). `scratch` holds
+ * BLOCK_SCRATCH bytes, aligned to 64. */
+void block_product(void *scratch, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A,
+                   int64_t lda, const real *B, int64_t ldb, real *C, int64_t ldc,
+                   const Finish *finish);
+
+/* The same shared by a team, in tiles that depend on (M, N, K) alone. */
+void tiled_product(Team *team, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A,
+                   int64_t lda, const real *B, int64_t ldb, real *C, int64_t ldc,
+                   const Finish *finish);
+
+#endif

@@ -1,0 +1,161 @@
+/* data.c - from a file's elements to an input's: conversion and checks.
+ *
+ * In: an Array and the number of a sample. Out: the sample in the input's own type;
+ * every real finite, every integer within the input's limit. Errors name the file, the
+ * sample (from 0, before skipping and shuffling), the value and what was wanted.
+ */
+#include "data.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+int64_t element_size(ElementType type)
+{
+    static const int8_t size[] = {
+        [ELEMENT_BOOL] = 1, [ELEMENT_U8] = 1,  [ELEMENT_I8] = 1,  [ELEMENT_U16] = 2,
+        [ELEMENT_I16] = 2,  [ELEMENT_U32] = 4, [ELEMENT_I32] = 4, [ELEMENT_U64] = 8,
+        [ELEMENT_I64] = 8,  [ELEMENT_F32] = 4, [ELEMENT_F64] = 8};
+    return size[type];
+}
+
+void array_release(Array *a)
+{
+    file_release(&a->file);
+    free(a->memory);
+    a->memory = NULL;
+    a->elements = NULL;
+}
+
+/* The bits of element i, in the low bytes. */
+static uint64_t element_bits(const Array *a, int64_t i)
+{
+    int64_t size = element_size(a->type);
+    const unsigned char *at = a->elements + i * size;
+    uint64_t bits = 0;
+    for (int64_t k = 0; k < size; k++)
+        bits = bits << 8 | at[a->big_endian ? k : size - 1 - k];
+    return bits;
+}
+
+static double element_real(const Array *a, int64_t i)
+{
+    uint64_t bits = element_bits(a, i);
+    uint32_t low = (uint32_t)bits;
+    float f;
+    double d;
+    switch (a->type) {
+    case ELEMENT_BOOL:
+        return bits != 0;
+    case ELEMENT_I8:
+        return (int8_t)bits;
+    case ELEMENT_I16:
+        return (int16_t)bits;
+    case ELEMENT_I32:
+        return (int32_t)low;
+    case ELEMENT_I64:
+        return (double)(int64_t)bits;
+    case ELEMENT_F32:
+        memcpy(&f, &low, sizeof f);
+        return f;
+    case ELEMENT_F64:
+        memcpy(&d, &bits, sizeof d);
+        return d;
+    default:
+        return (double)bits;
+    }
+}
+
+/* What is not whole or beyond 64 bits becomes INT64_MIN, which no input takes. */
+static int64_t element_integer(const Array *a, int64_t i)
+{
+    if (a->type == ELEMENT_I64)
+        return (int64_t)element_bits(a, i);
+    if (a->type == ELEMENT_U64) {
+        uint64_t bits = element_bits(a, i);
+        return bits > INT64_MAX ? INT64_MIN : (int64_t)bits;
+    }
+    double x = element_real(a, i);
+    return x > -0x1p62 && x < 0x1p62 && x == floor(x) ? (int64_t)x : INT64_MIN;
+}
+
+static int sample_reals(const Array *a, int64_t sample, int64_t start, int64_t count, real *out,
+                        Problem *p)
+{
+    if (a->type == ELEMENT_U8) {
+        for (int64_t i = 0; i < count; i++)
+            out[i] = a->elements[start + i];
+        return MDL_OK;
+    }
+    bool same = !a->big_endian && a->type == (sizeof(real) == 8 ? ELEMENT_F64 : ELEMENT_F32);
+    if (same)
+        memcpy(out, a->elements + start * (int64_t)sizeof(real), (size_t)count * sizeof(real));
+    else
+        for (int64_t i = 0; i < count; i++)
+            out[i] = (real)element_real(a, start + i);
+    for (int64_t i = 0; i < count; i++)
+        if (!isfinite(out[i]))
+            return problem_set(p, EXIT_RUN,
+                               "%s: sample %lld, element %lld: %g is not a finite number", a->path,
+                               (long long)sample, (long long)i, element_real(a, start + i));
+    return MDL_OK;
+}
+
+static int sample_integers(const Array *a, int64_t sample, int64_t start, const MdlInput *input,
+                           int64_t count, void *out, Problem *p)
+{
+    int64_t low = input->limit > 0 || input->type == MDL_U8 ? 0 : INT32_MIN;
+    int64_t high = input->type == MDL_U8 ? UINT8_MAX : INT32_MAX;
+    if (input->limit > 0 && input->limit - 1 < high)
+        high = input->limit - 1;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t value = element_integer(a, start + i);
+        if (value < low || value > high)
+            return problem_set(p, EXIT_RUN,
+                               "%s: sample %lld, element %lld: %.15g is not a whole number in "
+                               "[%lld, %lld], which input '%s' takes",
+                               a->path, (long long)sample, (long long)i, element_real(a, start + i),
+                               (long long)low, (long long)high, input->name);
+        if (input->type == MDL_U8)
+            ((uint8_t *)out)[i] = (uint8_t)value;
+        else
+            ((int32_t *)out)[i] = (int32_t)value;
+    }
+    return MDL_OK;
+}
+
+int array_sample(const Array *a, int64_t sample, const MdlInput *input, int64_t count, void *out,
+                 Problem *p)
+{
+    int64_t start = a->first + sample * a->stride;
+    if (input->type == MDL_REAL)
+        return sample_reals(a, sample, start, count, out, p);
+    return sample_integers(a, sample, start, input, count, out, p);
+}
+
+void synthetic_sample(const MdlInput *input, uint64_t seed, int64_t sample, int64_t count,
+                      void *out)
+{
+    uint64_t key64 = XXH64(input->name, strlen(input->name), seed);
+    uint32_t key[2] = {(uint32_t)key64, (uint32_t)(key64 >> 32)};
+    uint64_t limit = input->limit > 0 ? (uint64_t)input->limit : 2;
+    if (input->type == MDL_U8 && limit > UINT8_MAX + 1)
+        limit = UINT8_MAX + 1;
+    uint32_t four[4];
+    for (int64_t e = 0; e < count; e++) {
+        if (e % 4 == 0) {
+            uint64_t block = (uint64_t)e / 4, i = (uint64_t)sample;
+            uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), (uint32_t)i,
+                                   (uint32_t)(i >> 32)};
+            philox(four, counter, key);
+        }
+        uint64_t bits = four[e % 4];
+        if (input->type == MDL_REAL)
+            ((real *)out)[e] = (real)((double)(bits >> 8) * 0x1p-23 - 1.0);
+        else if (input->type == MDL_U8)
+            ((uint8_t *)out)[e] = (uint8_t)(bits * limit >> 32);
+        else
+            ((int32_t *)out)[e] = (int32_t)(bits * limit >> 32);
+    }
+}

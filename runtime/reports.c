@@ -1,0 +1,225 @@
+/* reports.c - the calls by which a stage's code takes samples and gives numbers.
+ *
+ * What stages report of step n goes to slot n % STEP_SLOTS: the sum of the losses, and
+ * the squares of the gradients by weight. A slot is used again when the main thread has
+ * read it, so stages run free from step to step but never overwrite a report.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "trainer.h"
+
+int reports_new(Trainer *t, Problem *p)
+{
+    size_t nweights = (size_t)t->model->nweights + 1;
+    t->norms = calloc(STEP_SLOTS * nweights, sizeof *t->norms);
+    t->eval_metrics = calloc((size_t)t->model->nmetrics + 1, sizeof *t->eval_metrics);
+    if (!t->norms || !t->eval_metrics)
+        return problem_no_memory(p, "the reports");
+    for (int i = 0; i < STEP_SLOTS; i++)
+        t->slots[i] = (StepSlot){.step = -1, .norm = t->norms + (size_t)i * nweights};
+    return MDL_OK;
+}
+
+void reports_free(Trainer *t)
+{
+    free(t->norms);
+    free(t->eval_metrics);
+}
+
+StepSlot *slot_of(Trainer *t, int64_t step)
+{
+    return &t->slots[step % STEP_SLOTS];
+}
+
+double norm_of(const Trainer *t, const double *squares)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < t->model->nweights; i++)
+        sum += squares[i];
+    return sqrt(sum);
+}
+
+/* --------------------------------------------------------------------- steps */
+
+/* The first stage to begin a step makes its slot ready; none begins one whose slot still
+ * holds a report, nor one after the last, which may have been moved meanwhile. */
+bool step_begin(Stage *s, int64_t step)
+{
+    Trainer *t = s->trainer;
+    StepSlot *slot = slot_of(t, step);
+    pthread_mutex_lock(&t->lock);
+    while (step <= t->last && step > t->reported + STEP_SLOTS && !atomic_load(&t->aborted))
+        pthread_cond_wait(&t->changed, &t->lock);
+    bool go = step <= t->last && !atomic_load(&t->aborted);
+    if (go && step > t->begun)
+        t->begun = step;
+    if (go && slot->step != step) {
+        slot->step = step;
+        slot->loss = 0;
+        slot->finished = 0;
+        memset(slot->norm, 0, (size_t)t->model->nweights * sizeof *slot->norm);
+    }
+    pthread_mutex_unlock(&t->lock);
+    if (!go)
+        return false;
+    const MdlModel *model = t->model;
+    s->step = step;
+    s->norm = slot->norm;
+    s->hyper = model->hyper;
+    s->hyper.step = step;
+    s->hyper.grad_scale = 1;
+    /* Checking gradients must leave the weights as they are. */
+    s->hyper.lr = t->options.check_gradients ? 0
+                                             : learning_rate(model->lr_schedule, t->lr, model->min,
+                                                             model->warmup, step, t->steps);
+    device_of(s)->base = (step - 1) * model->batch;
+    return true;
+}
+
+void step_end(Stage *s, int64_t step)
+{
+    Trainer *t = s->trainer;
+    pthread_mutex_lock(&t->lock);
+    if (++slot_of(t, step)->finished == t->model->nstages)
+        pthread_cond_signal(&t->report);
+    pthread_mutex_unlock(&t->lock);
+}
+
+/* A barrier: the last to arrive sums for all, so every stage scales by one number and
+ * nobody reads the squares while updates write them again. */
+int clip_gradients(Stage *s)
+{
+    Trainer *t = s->trainer;
+    struct timespec until = time_after(t->options.timeout);
+    bool late = false;
+    pthread_mutex_lock(&t->lock);
+    int64_t round = t->clip_done;
+    if (++t->clip_arrived == t->model->nstages) {
+        double norm = norm_of(t, s->norm), scale = t->model->clip_norm / (norm + 1e-6);
+        t->clip_scale = isfinite(norm) ? fmin(1, scale) : NAN;
+        t->clip_arrived = 0;
+        t->clip_done++;
+        pthread_cond_broadcast(&t->changed);
+    }
+    while (t->clip_done == round && !atomic_load(&t->aborted) && !late) {
+        if (t->options.timeout > 0)
+            late = pthread_cond_timedwait(&t->changed, &t->lock, &until) == ETIMEDOUT;
+        else
+            pthread_cond_wait(&t->changed, &t->lock);
+    }
+    bool done = t->clip_done != round;
+    double scale = t->clip_scale;
+    pthread_mutex_unlock(&t->lock);
+    char place[TEXT_PLACE];
+    if (done && isnan(scale))
+        return stage_fail(s, "%s: the gradients are not finite; nothing was updated",
+                          stage_place(s, place));
+    if (done) {
+        s->hyper.grad_scale = scale;
+        return MDL_OK;
+    }
+    if (atomic_load(&t->aborted))
+        return MDL_STOPPED;
+    return stage_fail(s, "%s: clipping has waited for %g s for the other stages (--timeout)",
+                      stage_place(s, place), t->options.timeout);
+}
+
+/* ------------------------------------------------------- samples and numbers */
+
+static int64_t first_sample(const Stage *s, int m)
+{
+    return device_of(s)->base + (int64_t)m * s->trainer->model->microbatch;
+}
+
+int data_load(Stage *s, int input, int m, void *buffer)
+{
+    const Trainer *t = s->trainer;
+    const DataSet *set = device_of(s)->mode == MODE_EVAL ? t->eval : t->train;
+    const MdlInput *shape = &t->model->inputs[input];
+    int64_t bytes = shape->type == MDL_REAL  ? (int64_t)sizeof(real)
+                    : shape->type == MDL_I32 ? (int64_t)sizeof(int32_t)
+                                             : 1;
+    for (int i = 0; i < shape->rank; i++)
+        bytes *= shape->dim[i];
+    for (int64_t i = 0; i < t->model->microbatch; i++) {
+        Problem p = {0};
+        if (dataset_load(set, input, first_sample(s, m) + i, (char *)buffer + i * bytes, &p) !=
+            MDL_OK) {
+            char place[TEXT_PLACE];
+            return stage_fail(s, "%s (%s)", p.text, stage_place(s, place));
+        }
+    }
+    return MDL_OK;
+}
+
+/* Adds those of a micro-batch's numbers that are of samples, not of padding. */
+static int numbers_add(Stage *s, int m, const real *value, double *sum, const char *what)
+{
+    const Trainer *t = s->trainer;
+    bool eval = device_of(s)->mode == MODE_EVAL;
+    int64_t first = first_sample(s, m), n = t->model->microbatch;
+    if (eval && n > t->eval_end - first)
+        n = t->eval_end - first;
+    for (int64_t i = 0; i < n; i++) {
+        if (!isfinite(value[i])) {
+            char place[TEXT_PLACE];
+            return stage_fail(s, "%s: the %s%s of sample %lld of micro-batch %d is %g; %s",
+                              stage_place(s, place), eval ? "evaluation's " : "", what,
+                              (long long)i, m, (double)value[i],
+                              eval ? "the weights are damaged"
+                                   : "nothing was updated; a lower learning rate or clip_norm "
+                                     "may help");
+        }
+        *sum += (double)value[i];
+    }
+    return MDL_OK;
+}
+
+int report_loss(Stage *s, int m, const real *loss)
+{
+    Trainer *t = s->trainer;
+    bool train = device_of(s)->mode == MODE_TRAIN;
+    return numbers_add(s, m, loss, train ? &slot_of(t, s->step)->loss : &t->eval_loss, "loss");
+}
+
+int report_metric(Stage *s, int metric, int m, const real *value)
+{
+    if (device_of(s)->mode != MODE_EVAL)
+        return MDL_OK;
+    Trainer *t = s->trainer;
+    return numbers_add(s, m, value, &t->eval_metrics[metric], t->model->metrics[metric]);
+}
+
+void phase_begin(Stage *s, char phase, int chunk, int m)
+{
+    Device *d = device_of(s);
+    d->phase = phase;
+    d->chunk = chunk;
+    d->m = m;
+    if (d->trace.events)
+        d->phase_from = time_now() - s->trainer->started;
+}
+
+void phase_end(Stage *s)
+{
+    Device *d = device_of(s);
+    if (d->trace.events)
+        trace_add(&d->trace, (TraceEvent){d->phase_from, time_now() - s->trainer->started, s->step,
+                                          d->phase, (int16_t)d->chunk, d->m, -1});
+    d->phase = 0;
+    d->m = -1;
+}
+
+uint64_t dropout_key(const Stage *s, const char *prefix, int64_t number, const char *suffix)
+{
+    char name[512];
+    int n = number < 0 ? snprintf(name, sizeof name, "%s", prefix)
+                       : snprintf(name, sizeof name, "%s%lld%s", prefix, (long long)number, suffix);
+    size_t length = n < (int)sizeof name ? (size_t)n : sizeof name - 1;
+    uint64_t step = (uint64_t)s->step;
+    return XXH64(name, length, XXH64(&step, sizeof step, s->trainer->seed));
+}

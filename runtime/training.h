@@ -1,0 +1,18 @@
+/* training.h - the main thread's part of a run. */
+#ifndef MDL_TRAINING_H
+#define MDL_TRAINING_H
+
+#include "trainer.h"
+
+/* Between the two, the first SIGINT or SIGTERM asks for an early stop; `old` keeps what
+ * the signals did before. */
+void interrupt_watch(struct sigaction old[2]);
+void interrupt_unwatch(const struct sigaction old[2]);
+
+/* Why the run should stop now, for people; NULL: it should not. */
+const char *stop_reason(const Trainer *t);
+
+/* The run from after step `done`: steps, evaluations, checkpoints, export. */
+int run_train(Trainer *t, int64_t done, Problem *p);
+
+#endif

@@ -1,0 +1,71 @@
+/* passes.c - see passes.h */
+#include "passes.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int count(const char *const *list)
+{
+    int n = 0;
+    while (list && list[n])
+        n++;
+    return n;
+}
+
+Compiled compile_file(const char *path, const char *const *defines, const char *const *sets)
+{
+    Compiled c = {.arena = arena_new(), .sink = fopen("/dev/null", "w")};
+    c.diag = diag_new(c.arena);
+    FrontOptions o = {.defines = defines,
+                      .ndefines = count(defines),
+                      .sets = sets,
+                      .nsets = count(sets)};
+    struct Ast *ast = parse_file(c.arena, c.diag, path, &o);
+    c.model = ast ? elaborate(c.arena, c.diag, ast, &o) : NULL;
+    if (!c.model)
+        return c;
+    Graph *g = c.model->graph;
+    if (!differentiate(g, c.model->settings.train.batch, c.diag))
+        return c;
+    Placement *pl = place(c.model, c.diag);
+    if (!pl)
+        return c;
+    default_microbatch(c.model, pl);
+    fuse(g, pl);
+    if (!graph_check(g, stderr))
+        abort();
+    Program *p = lower(c.model, pl, c.diag);
+    ScheduleKind kind = c.model->settings.parallel.schedule;
+    communicate(p, schedule(p, kind, false), schedule(p, kind, true));
+    if (allocate(p, c.diag))
+        c.program = p;
+    return c;
+}
+
+Compiled compile_text(const char *text, const char *const *sets)
+{
+    static char path[32]; /* messages name it for as long as the test runs */
+    strcpy(path, "/tmp/passes-XXXXXX.mdl");
+    int fd = mkstemps(path, 4);
+    if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+        abort();
+    close(fd);
+    Compiled c = compile_file(path, NULL, sets);
+    unlink(path);
+    return c;
+}
+
+void compiled_free(Compiled *c)
+{
+    fclose(c->sink);
+    arena_free(c->arena);
+}
+
+bool proved(const Compiled *c)
+{
+    bool ok = verify_coverage(c->program, c->sink);
+    ok = verify_deadlock(c->program, c->sink) && ok;
+    ok = verify_races(c->program, c->sink) && ok;
+    return verify_memory(c->program, c->sink) && ok;
+}

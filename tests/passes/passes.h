@@ -1,0 +1,30 @@
+/* passes.h - compiling models inside a test. */
+#ifndef TEST_PASSES_H
+#define TEST_PASSES_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "emit.h"
+#include "program.h"
+
+typedef struct {
+    Arena *arena;
+    Diag *diag;
+    Model *model;
+    Program *program; /* NULL when the model is wrong */
+    FILE *sink;       /* where verifiers may complain */
+} Compiled;
+
+/* The passes of main.c up to allocate, without the proofs. defines and sets end with NULL. */
+Compiled compile_file(const char *path, const char *const *defines, const char *const *sets);
+Compiled compile_text(const char *text, const char *const *sets);
+void compiled_free(Compiled *c);
+
+bool proved(const Compiled *c); /* all four proofs */
+
+#endif

@@ -1,0 +1,197 @@
+/* test_failures.c - runs that must end with one clear line and the right exit code. */
+#include "workshop.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "two_stages.h"
+
+static int fault_clear(void **state)
+{
+    (void)state;
+    fault = FAULT_NONE;
+    return 0;
+}
+
+/* One line on stderr that holds `part`. */
+static void error_is(const char *part)
+{
+    const char *end = strchr(run_err, '\n');
+    if (!strstr(run_err, part))
+        print_message("got: %swanted: %s\n", run_err, part);
+    assert_non_null(strstr(run_err, part));
+    assert_int_equal(strncmp(run_err, "error: ", 7), 0);
+    assert_true(end && end[1] == '\0');
+}
+
+static void wrong_use_is_named(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line, *error;
+    } uses[] = {
+        {"", "no data to train on"},
+        {"--frobnicate", "'--frobnicate'"},
+        {"--steps", "--steps needs a value"},
+        {"--steps -1", "--steps takes a whole number"},
+        {"--steps 1x", "'1x'"},
+        {"--steps 99999999999999999999", "--steps takes"},
+        {"--lr nan", "--lr takes a number"},
+        {"--lr ten", "--lr takes a number"},
+        {"--threads 0", "--threads takes"},
+        {"--seed -3", "--seed takes"},
+        {"--time-limit 5y", "90s, 10m or 2h"},
+        {"--timeout 0", "--timeout takes"},
+        {"--save-every 5 --data synthetic", "--save-every needs --save"},
+        {"--load a --resume b", "exclude each other"},
+        {"--help=3", "takes no value"},
+        {"stray", "'stray' is not an option"},
+        {"--data nowhere.npy", "give it as --data NAME=nowhere.npy"},
+        {"--data x=nowhere.npy --data y=nowhere.npy", "nowhere.npy: No such file"},
+        {"--data x=what.bin", "cannot tell the kind"},
+        {"--data z=x.npy", "no input 'z'"},
+        {"--eval-every 3 --data synthetic", "needs --eval-data"},
+        {"--data synthetic --load nowhere.st", "nowhere.st: No such file"},
+        {"--data synthetic --export no/where/w.st", "--export no/where/w.st"},
+        {"--data synthetic --log no/where/log", "--log no/where/log"},
+        {"--check-gradients --data synthetic", "MDL_F64"},
+    };
+    MdlModel m = two_stages();
+    for (size_t i = 0; i < sizeof uses / sizeof *uses; i++) {
+        assert_int_equal(run(&m, uses[i].line), 2);
+        error_is(uses[i].error);
+    }
+    assert_int_equal(run(&m, "--help"), 0);
+    assert_non_null(strstr(run_out, "--eval-data"));
+    assert_string_equal(run_err, "");
+}
+
+static void deadlock_times_out(void **state)
+{
+    (void)state;
+    MdlModel m = two_stages();
+    fault = FAULT_DEADLOCK;
+    fault_step = 3;
+    assert_int_equal(run(&m, "-q --data synthetic --timeout 0.3"), 1);
+    error_is("step 3");
+    error_is("micro-batch 0 on link ");
+    error_is("stage ");
+    error_is("--timeout");
+}
+
+static void loss_that_is_no_number_stops(void **state)
+{
+    (void)state;
+    MdlModel m = two_stages();
+    fault = FAULT_NAN;
+    fault_step = 4;
+    assert_int_equal(run(&m, "-q --data synthetic --export never.st --save kept --save-every 2"),
+                     1);
+    error_is("stage 1 (gpu[1]), step 4, in F1 m2");
+    assert_int_not_equal(access("never.st", F_OK), 0);
+    assert_int_equal(access("kept/step-00000002.safetensors", F_OK), 0);
+}
+
+static void diverging_stops(void **state)
+{
+    (void)state;
+    MdlModel m = two_stages();
+    m.warmup = 0;
+    assert_int_equal(run(&m, "-q --data synthetic --lr 1e30"), 1);
+    error_is("step ");
+}
+
+static void bad_sample_is_named(void **state)
+{
+    (void)state;
+    MdlModel m = two_stages();
+    float x[30] = {0}, y[10] = {0};
+    npy_put("x.npy", "<f4", "(10, 3)", x, sizeof x);
+    y[7] = -1.0f / 0.0f;
+    npy_put("y.npy", "<f4", "(10,)", y, sizeof y);
+    assert_int_equal(run(&m, "-q --data x=x.npy --data y=y.npy"), 1);
+    error_is("y.npy: sample 7, element 0: -inf");
+    npy_put("y.npy", "<f4", "(9,)", y, 36);
+    assert_int_equal(run(&m, "-q --data x=x.npy --data y=y.npy"), 1);
+    error_is("x.npy holds 10 samples and y.npy holds 9");
+    npy_put("y.npy", "<f4", "(10, 2)", y, 36);
+    assert_int_equal(run(&m, "-q --data x=x.npy --data y=y.npy"), 1);
+    error_is("y.npy: cut off");
+    npy_put("y.npy", "<f4", "(10, 0)", y, 0);
+    assert_int_equal(run(&m, "-q --data x=x.npy --data y=y.npy"), 1);
+    error_is("samples have the shape [0]");
+    assert_int_equal(run(&m, "-q --data x=x.npy"), 2);
+    error_is("no train data for input 'y'");
+}
+
+static void unplanned_memory_is_an_error(void **state)
+{
+    (void)state;
+    MdlModel m = two_stages();
+    const int64_t planned[] = {m.planned[0] + 4, m.planned[1]};
+    m.planned = planned;
+    assert_int_equal(run(&m, "-q --data synthetic"), 1);
+    error_is("was planned with");
+    m = two_stages();
+    m.nweights = 4;
+    assert_int_equal(run(&m, "-q --data synthetic"), 1);
+    error_is("index");
+    m = two_stages();
+    m.microbatches = 3;
+    assert_int_equal(run(&m, "-q --data synthetic"), 1);
+    error_is("description is wrong");
+}
+
+static void other_weights_are_refused(void **state)
+{
+    (void)state;
+    MdlModel m = two_stages();
+    static const char header[] =
+        "{\"in.weight\":{\"dtype\":\"F32\",\"shape\":[3,4],\"data_offsets\":[0,48]}}";
+    char file[8 + sizeof header - 1 + 48] = {sizeof header - 1};
+    memcpy(file + 8, header, sizeof header - 1);
+    file_put("w.st", file, sizeof file);
+    assert_int_equal(run(&m, "-q --data synthetic --load w.st"), 1);
+    error_is("tensor 'in.weight' has the shape [3,4]; the model needs [4,3]");
+    file[8 + 4] = 'X';
+    file_put("w.st", file, sizeof file);
+    assert_int_equal(run(&m, "-q --data synthetic --load w.st"), 1);
+    error_is("has no tensor 'in.weight'");
+}
+
+static void full_disk_is_an_error(void **state)
+{
+    (void)state;
+    MdlModel m = two_stages();
+    assert_int_equal(run(&m, "-q --data synthetic --log /dev/full"), 1);
+    error_is("--log /dev/full: No space left");
+}
+
+static void tokens_are_refused(void **state)
+{
+    (void)state;
+    MdlModel m = two_stages();
+    const MdlFile file = {NULL, "shards/*.bin"};
+    const MdlData data = {.which = "train", .kind = "tokens", .files = &file, .nfiles = 1};
+    m.data = &data;
+    m.ndata = 1;
+    assert_int_equal(run(&m, "-q"), 2);
+    error_is("tokens");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(wrong_use_is_named),
+        cmocka_unit_test_teardown(deadlock_times_out, fault_clear),
+        cmocka_unit_test_teardown(loss_that_is_no_number_stops, fault_clear),
+        cmocka_unit_test(diverging_stops),
+        cmocka_unit_test(bad_sample_is_named),
+        cmocka_unit_test(unplanned_memory_is_an_error),
+        cmocka_unit_test(other_weights_are_refused),
+        cmocka_unit_test(full_disk_is_an_error),
+        cmocka_unit_test(tokens_are_refused),
+    };
+    return cmocka_run_group_tests(tests, workshop_open, workshop_close);
+}
