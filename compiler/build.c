@@ -33,11 +33,17 @@ static bool same_file(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-/* NULL, with a message, when the name that would be taken is in use. */
+/* NULL, with a message, when the name that would be taken is in use or nothing can be
+ * written there: said before the work, not after it. */
 static const char *trainer_name(Arena *a, const Options *o)
 {
-    const char *path = o->output ? o->output : stem(a, o->input);
+    const char *path = o->output ? o->output : stem(a, o->input), *slash = strrchr(path, '/');
+    const char *dir = slash ? arena_strndup(a, path, (size_t)(slash - path) + 1) : ".";
     struct stat st;
+    if (access(dir, W_OK | X_OK) != 0) {
+        fprintf(stderr, "mdlc: cannot write into %s: %s\n", dir, strerror(errno));
+        return NULL;
+    }
     if (strcmp(o->input, "-") != 0 && same_file(path, o->input))
         fprintf(stderr, "mdlc: the trainer would replace %s; name it with -o\n", o->input);
     else if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
@@ -134,8 +140,11 @@ int build_emit(const Options *o, const Compilation *c)
         return EXIT_USE;
     if (o->quiet)
         return EXIT_DONE;
-    printf("%s:", dir);
-    for (int i = 0; i < files.n; i++)
+    int stages = c->program->devices.n;
+    printf("%s: stage_0.c", dir);
+    if (stages > 1)
+        printf("%s stage_%d.c", stages > 2 ? " ..." : "", stages - 1);
+    for (int i = stages; i < files.n; i++)
         printf(" %s", files.at[i].name);
     printf("\n");
     return EXIT_DONE;
@@ -262,8 +271,8 @@ void workshop_report(const Workshop *w, const Compilation *c, const char *progra
     struct timespec now;
     struct stat st;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    double seconds = (double)(now.tv_sec - w->begun.tv_sec) +
-                     1e-9 * (double)(now.tv_nsec - w->begun.tv_nsec);
+    double seconds =
+        (double)(now.tv_sec - w->begun.tv_sec) + 1e-9 * (double)(now.tv_nsec - w->begun.tv_nsec);
     int stages = c->program->devices.n;
     fprintf(to, "%s: %d stage%s, %s, built in %.1f s\n", c->model->name, stages,
             stages == 1 ? "" : "s",

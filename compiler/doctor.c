@@ -23,29 +23,28 @@ typedef struct {
     const char *part, *package, *library, *source;
 } Probe;
 
-static const Probe c_probe = {
-    "C compiler", "gcc libc6-dev", NULL,
-    "#include <stdio.h>\n"
-    "_Static_assert(__STDC_VERSION__ >= 201710L, \"C17\");\n"
-    "int main(void)\n"
-    "{\n"
-    "#if defined __AVX512F__\n"
-    "    puts(\"AVX-512\");\n"
-    "#elif defined __AVX2__\n"
-    "    puts(\"AVX2\");\n"
-    "#elif defined __AVX__\n"
-    "    puts(\"AVX\");\n"
-    "#elif defined __SSE2__\n"
-    "    puts(\"SSE2\");\n"
-    "#elif defined __ARM_FEATURE_SVE\n"
-    "    puts(\"SVE\");\n"
-    "#elif defined __ARM_NEON\n"
-    "    puts(\"NEON\");\n"
-    "#else\n"
-    "    puts(\"none that is known here\");\n"
-    "#endif\n"
-    "    return 0;\n"
-    "}\n"};
+static const Probe c_probe = {"C compiler", "gcc libc6-dev", NULL,
+                              "#include <stdio.h>\n"
+                              "_Static_assert(__STDC_VERSION__ >= 201710L, \"C17\");\n"
+                              "int main(void)\n"
+                              "{\n"
+                              "#if defined __AVX512F__\n"
+                              "    puts(\"AVX-512\");\n"
+                              "#elif defined __AVX2__\n"
+                              "    puts(\"AVX2\");\n"
+                              "#elif defined __AVX__\n"
+                              "    puts(\"AVX\");\n"
+                              "#elif defined __SSE2__\n"
+                              "    puts(\"SSE2\");\n"
+                              "#elif defined __ARM_FEATURE_SVE\n"
+                              "    puts(\"SVE\");\n"
+                              "#elif defined __ARM_NEON\n"
+                              "    puts(\"NEON\");\n"
+                              "#else\n"
+                              "    puts(\"none that is known here\");\n"
+                              "#endif\n"
+                              "    return 0;\n"
+                              "}\n"};
 
 static const Probe library_probes[] = {
     {"jansson", "libjansson-dev", "-ljansson",
@@ -164,9 +163,9 @@ static void row_found(Doctor *d, const char *part, Finding f, const char *detail
     }
     d->missing++;
     row(d, part, f == MISSING ? "missing" : "fails",
-        f == MISSING ? arena_printf(d->arena, "on Debian and Ubuntu: apt install %s", package)
-                     : arena_printf(d->arena, "compiles, but gives wrong results; reinstall %s",
-                                    package));
+        f == MISSING
+            ? arena_printf(d->arena, "on Debian and Ubuntu: apt install %s", package)
+            : arena_printf(d->arena, "compiles, but gives wrong results; reinstall %s", package));
 }
 
 static bool check_compiler(Doctor *d)
@@ -174,8 +173,17 @@ static bool check_compiler(Doctor *d)
     const char *vector = "", *name = words_show(d->arena, &d->tools.cc);
     const char *version = ask(d, name, "--version", NULL, NULL);
     Finding f = try_program(d, &d->tools, c_probe.source, "", &vector);
-    row_found(d, c_probe.part, f,
-              arena_printf(d->arena, "%s: %s", name, version ? version : "C17"), c_probe.package);
+    if (version && f == MISSING) {
+        d->missing++;
+        row(d, c_probe.part, "fails",
+            arena_printf(d->arena,
+                         "%s does not compile and link C17 with the flags of a build; "
+                         "-v shows why",
+                         name));
+        return false;
+    }
+    row_found(d, c_probe.part, f, arena_printf(d->arena, "%s: %s", name, version ? version : "C17"),
+              c_probe.package);
     if (f == WORKS)
         row(d, "vectors", "ok", vector);
     return f == WORKS;

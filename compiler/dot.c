@@ -12,6 +12,14 @@ typedef struct {
     int *from, *to; /* [links]: runs of their chunks; NONE */
 } Ends;
 
+/* An activation comes to the first layer that uses it, a gradient to the last. */
+static int first_met(LinkKind kind, int known, int run)
+{
+    if (known == NONE || run == NONE)
+        return known == NONE ? run : known;
+    return (kind == LINK_GRADIENT) == (run > known) ? run : known;
+}
+
 /* Which layers make and first use what the links carry. */
 static Ends find_ends(const Plan *plan)
 {
@@ -40,8 +48,8 @@ static Ends find_ends(const Plan *plan)
         OpId forward = op->forward == NONE ? o : op->forward;
         for (int i = 0; i < op->nin; i++)
             for (int l = op->in[i] == NONE ? NONE : head[op->in[i]]; l != NONE; l = next[l])
-                if (e.to[l] == NONE && plan->layers.chunk_of[forward] == p->links.at[l].to_chunk)
-                    e.to[l] = plan->layers.run_of[forward];
+                if (plan->layers.chunk_of[forward] == p->links.at[l].to_chunk)
+                    e.to[l] = first_met(p->links.at[l].kind, e.to[l], plan->layers.run_of[forward]);
     }
     return e;
 }

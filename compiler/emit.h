@@ -6,7 +6,7 @@
 
 typedef struct {
     const Call *call; /* one of the calls that share the loop */
-    int number;
+    const char *name;
 } MapEntry;
 
 /* The emitter of one stage's file. */

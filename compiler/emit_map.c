@@ -2,9 +2,9 @@
  *
  * Loops that compute the same on the same shapes are printed once:
  *
- *     / * t0 = a + b; t1 = gelu(t0) * /
- *     typedef struct { float *y0; const float *x0, *x1; } map_0_args;
- *     static void map_0(void *args, int64_t from, int64_t to) …
+ *     typedef struct { float *y0; const float *x0, *x1; } fused_add_gelu_args;
+ *     static void fused_add_gelu_range(void *args, int64_t from, int64_t to) …
+ *     static void fused_add_gelu(Stage *s, int64_t n, float *y0, const float *x0, …)
  *
  * Where no operand is broadcast it is one flat loop. Else the dimensions are collapsed to
  * [rows, inner], rows being walked one by one and each operand stepping through inner or
@@ -97,12 +97,32 @@ static bool same_call(const Emit *e, const Call *a, const Call *b)
     return true;
 }
 
+/* "fused_add_gelu", with a number where another loop has the name already. */
+static const char *loop_name(Emit *e, const Call *c)
+{
+    const MapProgram *map = e->p->graph->ops.at[c->op].map;
+    Text t = {.arena = e->arena};
+    text_add(&t, "fused");
+    for (int i = 0; i < map->n && i < 3; i++)
+        text_printf(&t, "_%s", op_name(map->instr[i].kind));
+    int same = 0;
+    size_t n = t.n;
+    for (int i = 0; i < e->maps.n; i++) {
+        const char *name = e->maps.at[i].name;
+        same += strncmp(name, t.at, n) == 0 && (name[n] == 0 || isdigit((unsigned char)name[n + 1]));
+    }
+    if (same)
+        text_printf(&t, "_%d", same + 1);
+    return t.at;
+}
+
 static int map_number(Emit *e, const Call *c)
 {
     for (int i = 0; i < e->maps.n; i++)
         if (same_call(e, e->maps.at[i].call, c))
             return i;
-    VEC_PUSH(e->arena, &e->maps, (MapEntry){c, e->maps.n});
+    MapEntry entry = {c, loop_name(e, c)};
+    VEC_PUSH(e->arena, &e->maps, entry);
     return e->maps.n - 1;
 }
 
@@ -230,21 +250,54 @@ static void print_rows(Emit *e, const Call *c, const MapProgram *map, const Spac
     emit_close(e);
 }
 
-static void print_map(Emit *e, const Call *c, int number)
+/* What the phases call: the loop over the team's threads. */
+static void print_entry(Emit *e, const Call *c, const MapProgram *map, const Space *s,
+                        const char *name)
+{
+    int64_t inner = s->flat ? 1 : s->dim[s->rank - 1], grain = 16384 / inner;
+    emit_call(e, name);
+    emit_arg(e, "Stage *s");
+    emit_arg(e, "int64_t n");
+    Text values = {.arena = e->arena};
+    for (int i = 0; i < map->nout; i++) {
+        emit_arg(e, "%s *y%d", e->real, i);
+        text_printf(&values, "%sy%d", i ? ", " : "", i);
+    }
+    for (int k = 0; k < c->nin; k++) {
+        if (c->in[k].buffer == NONE)
+            continue;
+        emit_arg(e, "const %s *x%d", emit_ctype(e, e->p->graph->values.at[c->in[k].value].type), k);
+        text_printf(&values, ", x%d", k);
+    }
+    emit_end(e, "static void ", "");
+    emit_line(e, "{");
+    e->indent++;
+    emit_call(e, "team_range");
+    emit_arg(e, "s->team");
+    emit_arg(e, "n");
+    emit_arg(e, "%lld", (long long)(grain > 0 ? grain : 1));
+    emit_arg(e, "%s_range", name);
+    emit_arg(e, "&(%s_args){%s}", name, values.at);
+    emit_end(e, "", ";");
+    emit_close(e);
+}
+
+static void print_map(Emit *e, const Call *c, const char *name)
 {
     const Op *op = &e->p->graph->ops.at[c->op];
     const MapProgram *map = op->map;
     Space s = find_space(e, c);
     emit_source_comment(e, op->at);
     declare_operands(e, c, map);
-    emit_line(e, "} map_%d_args;", number);
-    emit_open(e, "static void map_%d(void *args, int64_t from, int64_t to)", number);
-    emit_line(e, "const map_%d_args *t = args;", number);
+    emit_line(e, "} %s_args;", name);
+    emit_open(e, "static void %s_range(void *args, int64_t from, int64_t to)", name);
+    emit_line(e, "const %s_args *t = args;", name);
     if (s.flat)
         print_flat(e, c, map, &s);
     else
         print_rows(e, c, map, &s);
     emit_close(e);
+    print_entry(e, c, map, &s, name);
     emit_blank(e);
 }
 
@@ -259,35 +312,27 @@ void emit_maps(Emit *e)
                     continue;
                 int before = e->maps.n;
                 if (map_number(e, c) == before)
-                    print_map(e, c, before);
+                    print_map(e, c, e->maps.at[before].name);
             }
         }
 }
 
 void emit_fused_call(Emit *e, const Call *c)
 {
-    int number = map_number(e, c);
     Space s = find_space(e, c);
     int64_t inner = s.flat ? 1 : s.dim[s.rank - 1];
     const Value *y = &e->p->graph->values.at[c->out[0].value];
-    int64_t each = shape_count(&y->shape), grain = 16384 / inner;
-    emit_call(e, "team_range");
-    emit_arg(e, "s->team");
-    if (s.flat || each % inner == 0)
+    int64_t each = shape_count(&y->shape);
+    emit_call(e, e->maps.at[map_number(e, c)].name);
+    emit_arg(e, "s");
+    if (each % inner == 0)
         emit_arg_count(e, y->batched, each / inner);
-    else
+    else /* the batch is part of the inner dimension */
         emit_arg(e, "B * %lld / %lld", (long long)each, (long long)inner);
-    emit_arg(e, "%lld", (long long)(grain > 0 ? grain : 1));
-    emit_arg(e, "map_%d", number);
-    Text t = {.arena = e->arena};
-    text_printf(&t, "&(map_%d_args){", number);
-    bool first = true;
-    for (int i = 0; i < c->nout; i++, first = false)
-        text_printf(&t, "%s%s", first ? "" : ",\n", emit_ref(e, &c->out[i]));
+    for (int i = 0; i < c->nout; i++)
+        emit_arg_ref(e, &c->out[i]);
     for (int k = 0; k < c->nin; k++)
         if (c->in[k].buffer != NONE)
-            text_printf(&t, ",\n%s", emit_ref(e, &c->in[k]));
-    text_add(&t, "}");
-    emit_arg(e, "%s", t.at);
+            emit_arg_ref(e, &c->in[k]);
     emit_end(e, "", ";");
 }

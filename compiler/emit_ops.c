@@ -183,7 +183,9 @@ static void emit_layernorm_dx(Emit *e, const Call *c, const Op *op)
 static void emit_layernorm_dw(Emit *e, const Call *c, const Op *op)
 {
     (void)op;
-    BEGIN("layernorm_backward_weight", OUT(0), OUT(1), IN(0), IN(1), IN(2), IN(3));
+    const Ref absent = {.buffer = NONE, .entry = NONE, .value = NONE};
+    const Ref *bias = c->nout > 1 ? OUT(1) : &absent;
+    BEGIN("layernorm_backward_weight", OUT(0), bias, IN(0), IN(1), IN(2), IN(3));
     arg_rows(e, IN(1));
     arg_int(e, last(shape(e, IN(1))));
     arg_accumulate(e, OUT(0));

@@ -119,9 +119,11 @@ void grad_conv2d(Grad *c)
     }
 }
 
-/* Norms: out = {y, mean, rstd} or {y, rstd}. */
+/* Norms: out = {y, mean, rstd} or {y, rstd}; the second weight, the bias, may be absent. */
 static void norm_rule(Grad *c, OpKind dw, OpKind dx, int nweights, int nstats)
 {
+    if (nweights == 2 && IN(2) == NONE)
+        nweights = 1;
     Attr attr = *ATTR;
     ValueId in[5] = {DY, IN(0), OUT(1), nstats == 2 ? OUT(2) : NONE};
     grad_give_weights(c, dw, &attr, in, 2 + nstats, 1, nweights);
@@ -237,9 +239,12 @@ void grad_concat(Grad *c)
     for (int i = 0; i < n; i++) {
         int64_t size = c->g->values.at[IN(i)].shape.dim[dim];
         Attr attr = {.a = dim, .from = from, .to = from + size};
-        if (grad_wanted(c, i))
-            grad_give(c, i, grad_op(c, OP_SLICE, &attr, &DY, 1, IN(i)));
         from += size;
+        if (!grad_wanted(c, i))
+            continue;
+        ValueId part = grad_op(c, OP_SLICE, &attr, &DY, 1, IN(i));
+        c->g->values.at[part].batched = c->g->values.at[DY].batched;
+        grad_give(c, i, part);
     }
 }
 

@@ -1,5 +1,7 @@
 /* help.c - what --help prints: the table of commands, the table of options, and the text
  * of each command with its examples. */
+#include <string.h>
+
 #include "options.h"
 
 const CommandText command_texts[COMMANDS] = {
@@ -70,8 +72,8 @@ const CommandText command_texts[COMMANDS] = {
 };
 
 #define BIT(c) (1u << (c))
-#define MODEL_COMMANDS \
-    (BIT(COMMAND_BUILD) | BIT(COMMAND_RUN) | BIT(COMMAND_EMIT) | BIT(COMMAND_PLAN) | \
+#define MODEL_COMMANDS                                                                             \
+    (BIT(COMMAND_BUILD) | BIT(COMMAND_RUN) | BIT(COMMAND_EMIT) | BIT(COMMAND_PLAN) |               \
      BIT(COMMAND_CHECK))
 #define ALL_COMMANDS (BIT(COMMANDS) - 1)
 
@@ -105,14 +107,14 @@ const int option_count = (int)(sizeof option_texts / sizeof *option_texts);
 static void print_option(const OptionText *o, FILE *to)
 {
     char left[80];
-    const char *equals = o->argument ? "=" : "";
     const char *argument = o->argument ? o->argument : "";
+    const char *between = !o->argument ? "" : strchr(argument, '=') ? " " : "=";
     if (o->letter && o->argument)
         snprintf(left, sizeof left, "-%c %s", o->letter, argument);
     else if (o->letter)
         snprintf(left, sizeof left, "-%c, --%s", o->letter, o->name);
     else
-        snprintf(left, sizeof left, "--%s%s%s", o->name, equals, argument);
+        snprintf(left, sizeof left, "--%s%s%s", o->name, between, argument);
     fprintf(to, "  %-26s  %s\n", left, o->summary);
 }
 

@@ -483,18 +483,16 @@ static void find_shared(Lower *l)
 
 /* ------------------------------------------------------- what lives how long */
 
-/* A tensor that only one phase touches is scratch of that phase; others are kept. */
-static void classify(Program *p, int device)
+/* Which phase touches each buffer: 1 + chunk * RUN_KINDS + kind; 0: none, -1: several. */
+static int *find_touchers(const Program *p, const Device *d)
 {
-    Device *d = &p->devices.at[device];
-    Arena *a = p->graph->arena;
-    int *toucher = ARENA_ARRAY(a, int, d->buffers.n + 1);
+    int *toucher = ARENA_ARRAY(p->graph->arena, int, d->buffers.n + 1);
     for (int i = 0; i < d->chunks.n; i++) {
-        Chunk *c = &p->chunks.at[d->chunks.at[i]];
+        const Chunk *c = &p->chunks.at[d->chunks.at[i]];
         for (int k = 0; k < RUN_KINDS; k++) {
             int id = 1 + c->number * RUN_KINDS + k;
             for (int n = 0; n < c->run[k].calls.n; n++) {
-                Call *call = &c->run[k].calls.at[n];
+                const Call *call = &c->run[k].calls.at[n];
                 for (int r = 0; r < call->nin + call->nout; r++) {
                     const Ref *ref = r < call->nin ? &call->in[r] : &call->out[r - call->nin];
                     int seen[2] = {ref->buffer, ref->entry};
@@ -505,6 +503,62 @@ static void classify(Program *p, int device)
             }
         }
     }
+    return toucher;
+}
+
+/* How many turns' tensors of a buffer have to live at once, by what the calls of its own
+ * phase read: all; two, where each turn hands one to the next; one, where none leaves its
+ * turn. `last` is the member that the loop makes last, the only one that may be read later. */
+static int find_ring(const Run *run, const Step *step, int buffer, int last, int count)
+{
+    int ring = 1;
+    for (int k = 0; k < run->calls.n; k++) {
+        const Call *user = &run->calls.at[k];
+        bool inside = k >= step->first && k < step->first + step->ncalls;
+        for (int r = 0; r < user->nin; r++) {
+            const Ref *in = &user->in[r];
+            if (in->entry == buffer && in->entry_at != last)
+                return count;
+            if (in->buffer != buffer)
+                continue;
+            if (!inside && (in->by_turn || in->at != last))
+                return count;
+            if (inside && !in->by_turn)
+                return count;
+            if (inside && in->at != 0)
+                ring = 2;
+        }
+    }
+    return ring < count ? ring : count;
+}
+
+/* Rings of what the loops of one phase make and no other phase touches. */
+static void find_rings(const Program *p, Device *d, int device, const Run *run, const int *toucher)
+{
+    for (int s = 0; s < run->steps.n; s++) {
+        const Step *step = &run->steps.at[s];
+        for (int n = step->first; step->turns > 1 && n < step->first + step->ncalls; n++)
+            for (int i = 0; i < run->calls.at[n].nout; i++) {
+                int out = run->calls.at[n].out[i].buffer;
+                Buffer *b = out == NONE ? NULL : &d->buffers.at[out];
+                if (!b || b->count == 1 || toucher[out] == -1 || b->class == BUFFER_GRAD)
+                    continue;
+                int last = step->down ? 0 : b->count - 1;
+                b->ring = find_ring(run, step, out, last, b->count);
+                for (int l = 0; l < p->links.n; l++)
+                    if (p->links.at[l].from == device && p->links.at[l].source.buffer == out &&
+                        p->links.at[l].source.at != last)
+                        b->ring = b->count;
+            }
+    }
+}
+
+/* A tensor that only one phase touches is scratch of that phase; others, and what a link
+ * takes away, are kept. */
+static void classify(Program *p, int device)
+{
+    Device *d = &p->devices.at[device];
+    int *toucher = find_touchers(p, d);
     for (int i = 0; i < d->buffers.n; i++)
         if (d->buffers.at[i].class == BUFFER_SCRATCH && toucher[i] == -1)
             d->buffers.at[i].class = BUFFER_KEPT;
@@ -512,41 +566,9 @@ static void classify(Program *p, int device)
         if (p->links.at[i].from == device &&
             d->buffers.at[p->links.at[i].source.buffer].class == BUFFER_SCRATCH)
             d->buffers.at[p->links.at[i].source.buffer].class = BUFFER_KEPT;
-}
-
-/* How many turns' tensors of a scratch buffer live at once: all; two, where each turn hands
- * one to the next; or one, where none leaves its turn. */
-static void find_rings(Device *d, const Run *run)
-{
-    for (int s = 0; s < run->steps.n; s++) {
-        const Step *step = &run->steps.at[s];
-        for (int n = step->first; n < step->first + step->ncalls; n++) {
-            const Call *call = &run->calls.at[n];
-            for (int i = 0; step->turns > 1 && i < call->nout; i++) {
-                Ref out = call->out[i];
-                Buffer *b = out.buffer == NONE ? NULL : &d->buffers.at[out.buffer];
-                if (!b || b->class != BUFFER_SCRATCH || b->count == 1)
-                    continue;
-                int last = step->down ? 0 : b->count - 1, ring = 1;
-                for (int k = 0; k < run->calls.n; k++) {
-                    const Call *user = &run->calls.at[k];
-                    bool inside = k >= step->first && k < step->first + step->ncalls;
-                    for (int r = 0; r < user->nin; r++) {
-                        const Ref *in = &user->in[r];
-                        if (in->entry == out.buffer && in->entry_at != last)
-                            ring = b->count;
-                        if (in->buffer != out.buffer)
-                            continue;
-                        if (inside && in->by_turn && in->at != 0 && ring < 2)
-                            ring = 2;
-                        if (!inside && (in->by_turn || in->at != last))
-                            ring = b->count;
-                    }
-                }
-                b->ring = ring < b->count ? ring : b->count;
-            }
-        }
-    }
+    for (int c = 0; c < d->chunks.n; c++)
+        for (int k = 0; k < RUN_KINDS; k++)
+            find_rings(p, d, device, &p->chunks.at[d->chunks.at[c]].run[k], toucher);
 }
 
 /* --------------------------------------------------------------------- the pass */
@@ -694,10 +716,6 @@ Program *lower(Model *m, Placement *pl, Diag *d)
     for (int i = 0; i < p->devices.n; i++) {
         finish_weights(&l, &p->devices.at[i], i);
         classify(p, i);
-        for (int c = 0; c < p->devices.at[i].chunks.n; c++)
-            for (int k = 0; k < RUN_KINDS; k++)
-                find_rings(&p->devices.at[i],
-                           &p->chunks.at[p->devices.at[i].chunks.at[c]].run[k]);
     }
     for (WeightId w = 0; w < g->weights.n; w++)
         p->nuses += l.uses[w];

@@ -198,8 +198,8 @@ static bool read_words(CommandLine *l, int argc, char **argv)
     text_add(&letters, "-:"); /* operands in their places, messages ours */
     for (int i = 0; i < option_count; i++) {
         const OptionText *t = &option_texts[i];
-        longs[i] = (struct option){t->name, t->argument ? required_argument : no_argument, NULL,
-                                   t->key};
+        longs[i] =
+            (struct option){t->name, t->argument ? required_argument : no_argument, NULL, t->key};
         if (t->letter)
             text_printf(&letters, "%c%s", t->letter, t->argument ? ":" : "");
     }
@@ -278,8 +278,8 @@ static bool operands_fit(CommandLine *l)
         return wrong("%s is one operand too many; those of the trainer go after --",
                      l->operands.at[want]);
     if (l->operands.n > want)
-        return wrong("%s is one operand too many; mdlc %s takes %s", l->operands.at[want],
-                     c->name, want == 1 ? "none" : "one model");
+        return wrong("%s is one operand too many; mdlc %s takes %s", l->operands.at[want], c->name,
+                     want == 1 ? "none" : "one model");
     l->o->input = want == 2 ? l->operands.at[1] : NULL;
     return true;
 }
@@ -374,7 +374,7 @@ bool options_parse(Arena *a, int argc, char **argv, Options *o, int *exit_code)
         return false;
     if (o->input && !outputs_apart(o))
         return false;
-    o->front = (FrontOptions){l.defines.at, l.defines.n, l.sets.at, l.sets.n, l.include_dirs.at,
-                              l.include_dirs.n};
+    o->front = (FrontOptions){l.defines.at, l.defines.n,       l.sets.at,
+                              l.sets.n,     l.include_dirs.at, l.include_dirs.n};
     return true;
 }

@@ -86,17 +86,31 @@ static void gap_assign(Placer *p, int from, int to, int lo, int hi, double limit
                 break;
             rest += p->cost[--first];
         }
+        if (first <= from && p->load[d] <= 0)
+            first = from + 1; /* no device stays empty for the sake of a better cut */
         if (first > last)
             first = last;
+        /* of equally good cuts the one nearest to an even share of what is left */
+        double even = p->load[d], own = load;
+        for (int k = d + 1; k <= hi; k++)
+            even += p->load[k];
+        for (int o = from; o < to; o++)
+            even += p->cost[o];
+        even /= hi - d + 1;
         int best = last, best_depth = 1 << 30;
-        double best_bytes = 0;
+        double best_bytes = 0, best_off = 0;
         for (int cut = last; cut >= first; cut--) {
             int depth = cut == 0 || cut == p->nforward
                             ? 0
                             : common_depth(p->g, p->g->ops.at[cut - 1].frame, p->g->ops.at[cut].frame);
             double bytes = cut == p->nforward ? 0 : p->crossing[cut];
-            if (depth < best_depth || (depth == best_depth && bytes < best_bytes))
-                best = cut, best_depth = depth, best_bytes = bytes;
+            double off = own > even ? own - even : even - own;
+            bool same = depth == best_depth && !(bytes < best_bytes) && !(bytes > best_bytes);
+            if (depth < best_depth || (depth == best_depth && bytes < best_bytes) ||
+                (same && off < best_off))
+                best = cut, best_depth = depth, best_bytes = bytes, best_off = off;
+            if (cut > from)
+                own -= p->cost[cut - 1];
         }
         for (; from < best; from++) {
             p->device[from] = d;

@@ -53,18 +53,19 @@ const char *plan_show_seconds(Arena *a, double s)
     return arena_printf(a, "%.*f %s", s >= 99.95 ? 0 : s >= 9.995 ? 1 : 2, s, units[u]);
 }
 
+static Rate rate(double value, double standard)
+{
+    return (Rate){value, fabs(value - standard) <= 1e-9 * standard};
+}
+
 /* Read back from the cost model, so that the numbers named are those counted with. */
 static Rates find_rates(const Devices *d)
 {
     double none = cost_transfer_seconds(d, 0, 0, 0), much = cost_transfer_seconds(d, 0, 0, 1e12);
-    return (Rates){.compute = 1 / cost_seconds(d, (Cost){1, 0}),
-                   .bandwidth = 1 / cost_seconds(d, (Cost){0, 1}),
-                   .link = 1e12 / (much - none),
-                   .latency = none,
-                   .compute_assumed = d->compute <= 0,
-                   .bandwidth_assumed = d->bandwidth <= 0,
-                   .link_assumed = d->link <= 0,
-                   .latency_assumed = d->latency <= 0};
+    return (Rates){.compute = rate(1 / cost_seconds(d, (Cost){1, 0}), 10e12),
+                   .bandwidth = rate(1 / cost_seconds(d, (Cost){0, 1}), 500e9),
+                   .link = rate(1e12 / (much - none), 16e9),
+                   .latency = rate(none, 10e-6)};
 }
 
 static void count_weights(const Program *p, const Device *d, StageFacts *s)

@@ -26,10 +26,14 @@ typedef struct {
     int64_t sent, received;     /* bytes of one step */
 } StageFacts;
 
-/* What the estimates count with; assumed where the devices item does not say. */
+/* What the estimates count with, and which of it is the default of a devices item. */
 typedef struct {
-    double compute, bandwidth, link, latency;
-    bool compute_assumed, bandwidth_assumed, link_assumed, latency_assumed;
+    double value;
+    bool standard;
+} Rate;
+typedef struct {
+    Rate compute, bandwidth, link; /* FLOP/s, bytes/s, bytes/s */
+    Rate latency;                  /* s */
 } Rates;
 
 typedef struct {

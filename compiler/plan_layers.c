@@ -28,35 +28,77 @@ static bool is_forward(const Op *op)
     return op->forward == NONE && op->phase == PHASE_F;
 }
 
+/* The frames of all turns of every execution of a for statement, as chains. */
+typedef struct {
+    int *head, *turns; /* [loops + 1]: newest turn or NONE; how many */
+    int *next;         /* [frames] */
+} Turns;
+
+static Turns find_turns(const Finder *f)
+{
+    const Graph *g = f->g;
+    Turns t = {ARENA_ARRAY(f->arena, int, g->loops + 1), ARENA_ARRAY(f->arena, int, g->loops + 1),
+               ARENA_ARRAY(f->arena, int, g->frames.n + 1)};
+    for (int i = 0; i <= g->loops; i++)
+        t.head[i] = NONE;
+    for (int i = 0; i < g->frames.n; i++) {
+        int loop = g->frames.at[i].loop;
+        if (g->frames.at[i].kind != FRAME_TURN || loop < 0 || loop > g->loops)
+            continue;
+        t.next[i] = t.head[loop];
+        t.head[loop] = i;
+        t.turns[loop]++;
+    }
+    return t;
+}
+
+static FrameId common_frame(const Graph *g, FrameId a, FrameId b)
+{
+    while (a != b && (a > 0 || b > 0)) /* a parent's number is less than its child's */
+        *(a > b ? &a : &b) = g->frames.at[a > b ? a : b].parent;
+    return a;
+}
+
+/* The turn that a loop's calls stand for: the innermost one around all of them, of a for
+ * statement with as many turns. */
+static FrameId turn_of(const Finder *f, const Run *run, const Step *step, const Turns *t)
+{
+    const Graph *g = f->g;
+    FrameId x = NONE;
+    for (int i = step->first; i < step->first + step->ncalls; i++) {
+        if (run->calls.at[i].kind != CALL_OP)
+            continue;
+        FrameId of = g->ops.at[run->calls.at[i].op].frame;
+        x = x == NONE ? of : common_frame(g, x, of);
+    }
+    while (x > 0) {
+        const Frame *frame = &g->frames.at[x];
+        if (frame->kind == FRAME_TURN && frame->loop >= 0 && frame->loop <= g->loops &&
+            t->turns[frame->loop] >= step->turns)
+            return x;
+        x = frame->parent;
+    }
+    return NONE;
+}
+
 /* Marks the frames of the turns of every loop in a chunk's forward phases. */
 static void mark_loops(Finder *f)
 {
     const Graph *g = f->g;
-    /* the turns of one execution of a for statement: a chain of frames for each */
-    int *head = ARENA_ARRAY(f->arena, int, g->loops + 1);
-    int *next = ARENA_ARRAY(f->arena, int, g->frames.n + 1);
-    for (int i = 0; i <= g->loops; i++)
-        head[i] = NONE;
-    for (int i = 0; i < g->frames.n; i++) {
+    Turns t = find_turns(f);
+    for (int i = 0; i < g->frames.n; i++)
         f->frame_chunk[i] = NONE;
-        int loop = g->frames.at[i].loop;
-        if (g->frames.at[i].kind == FRAME_TURN && loop >= 0 && loop <= g->loops) {
-            next[i] = head[loop];
-            head[loop] = i;
-        }
-    }
     for (int c = 0; c < f->p->chunks.n; c++)
         for (int k = RUN_F; k <= RUN_E; k++) {
             const Run *run = &f->p->chunks.at[c].run[k];
             for (int s = 0; s < run->steps.n; s++) {
                 const Step *step = &run->steps.at[s];
-                if (step->turns < 2 || step->frame <= 0 || step->frame >= g->frames.n)
+                FrameId turn = step->turns < 2 ? NONE : turn_of(f, run, step, &t);
+                if (turn == NONE)
                     continue;
-                const Frame *first = &g->frames.at[step->frame];
-                if (first->kind != FRAME_TURN || first->loop < 0 || first->loop > g->loops)
-                    continue;
+                const Frame *first = &g->frames.at[turn];
                 int64_t from = step->down ? first->turn - step->turns + 1 : first->turn;
-                for (int i = head[first->loop]; i != NONE; i = next[i])
+                for (int i = t.head[first->loop]; i != NONE; i = t.next[i])
                     if (g->frames.at[i].turn >= from && g->frames.at[i].turn < from + step->turns)
                         f->frame_chunk[i] = c;
             }

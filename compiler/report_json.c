@@ -12,8 +12,8 @@
  *                               limit (null: none)
  *       in_flight               most micro-batches between their F and their B
  *       busy_seconds, idle      estimated; share of the step
- *       buffers[]               name, class, count, ring, slots, bytes (of all), offset,
- *                               shape (null: of no value)
+ *       buffers[]               name, class, gradient, count, ring, slots, bytes (of all),
+ *                               offset, shape (of one; null: of no value)
  *     chunks[]                  chunk, stage, layers[] of {first, last, count}, and for each
  *                               phase it has (F E B I W) {flops, seconds} of a micro-batch
  *     links[]                   name, kind ("activation", "gradient", "weight_gradient",
@@ -25,7 +25,8 @@
  *     bubble                    from_estimated_times, from_unit_times: idle time of the devices
  *                               over devices times step time; formula: (p-1)/(m+p-1) where
  *                               that is the bubble of the unit times, else null
- *     rates                     compute, bandwidth, link, latency: each {value, assumed}
+ *     rates                     compute (FLOP/s), bandwidth, link (bytes/s), latency (s): each
+ *                               {value, default}; default: the devices item says no other
  *     proved[]                  what the verifier has shown
  */
 #include <jansson.h>
@@ -134,13 +135,15 @@ static json_t *bubble(const Plan *plan)
                      plan->formula_holds ? json_real((p - 1) / (m + p - 1)) : json_null());
 }
 
+static json_t *rate(Rate r)
+{
+    return json_pack("{s:f, s:b}", "value", r.value, "default", r.standard);
+}
+
 static json_t *rates(const Rates *r)
 {
-    return json_pack("{s:{s:f, s:b}, s:{s:f, s:b}, s:{s:f, s:b}, s:{s:f, s:b}}", "compute", "value",
-                     r->compute, "assumed", r->compute_assumed, "bandwidth", "value", r->bandwidth,
-                     "assumed", r->bandwidth_assumed, "link", "value", r->link, "assumed",
-                     r->link_assumed, "latency", "value", r->latency, "assumed",
-                     r->latency_assumed);
+    return json_pack("{s:o, s:o, s:o, s:o}", "compute", rate(r->compute), "bandwidth",
+                     rate(r->bandwidth), "link", rate(r->link), "latency", rate(r->latency));
 }
 
 bool plan_json(const Plan *plan, Text *out)

@@ -236,13 +236,6 @@ static void print_head(const Plan *plan, Text *out)
     text_add(out, "\n\n");
 }
 
-static void print_rate(const Plan *plan, Text *out, const char *name, const char *value,
-                       bool assumed, bool last)
-{
-    (void)plan;
-    text_printf(out, "%s %s%s%s", name, value, assumed ? " (assumed)" : "", last ? "\n" : ", ");
-}
-
 static void print_estimate(const Plan *plan, Text *out)
 {
     Arena *a = plan->arena;
@@ -250,23 +243,28 @@ static void print_estimate(const Plan *plan, Text *out)
     double step = plan->seconds->step;
     text_printf(out, "step    %s, estimated", plan_show_seconds(a, step));
     if (step > 0)
-        text_printf(out, "; %.4g samples/s", (double)plan->p->model->settings.train.batch / step);
-    text_add(out, "\n        from ");
-    bool links = plan->p->links.n > 0;
-    print_rate(plan, out, "compute", show_quantity(a, r->compute, "FLOP/s"), r->compute_assumed,
-               false);
-    print_rate(plan, out, "memory", show_quantity(a, r->bandwidth, "B/s"), r->bandwidth_assumed,
-               !links);
-    if (links) {
-        print_rate(plan, out, "link", show_quantity(a, r->link, "B/s"), r->link_assumed, false);
-        print_rate(plan, out, "latency", plan_show_seconds(a, r->latency), r->latency_assumed,
-                   true);
+        text_printf(out, "; %s samples/s",
+                    show_count(a, (int64_t)((double)plan->p->model->settings.train.batch / step)));
+    const struct {
+        const char *name, *value;
+        bool standard;
+    } rates[] = {
+        {"compute", show_quantity(a, r->compute.value, "FLOP/s"), r->compute.standard},
+        {"memory", show_quantity(a, r->bandwidth.value, "B/s"), r->bandwidth.standard},
+        {"link", show_quantity(a, r->link.value, "B/s"), r->link.standard},
+        {"latency", plan_show_seconds(a, r->latency.value), r->latency.standard},
+    };
+    int n = plan->p->links.n > 0 ? 4 : 2;
+    bool any = false;
+    for (int i = 0; i < n; i++) {
+        text_printf(out, "%s%s %s%s", i ? ", " : "\n        from ", rates[i].name, rates[i].value,
+                    rates[i].standard ? " (default)" : "");
+        any = any || rates[i].standard;
     }
-    bool any = r->compute_assumed || r->bandwidth_assumed ||
-               (links && (r->link_assumed || r->latency_assumed));
-    if (any)
-        text_printf(out, "        what is assumed, devices { compute, bandwidth%s } can say\n",
-                    links ? ", link, latency" : "");
+    text_add(out,
+             any ? "\n        a default is a guess at the machine: devices gpu[n] { compute = ...; "
+                   "bandwidth = ...; } says better\n"
+                 : "\n");
 }
 
 static void print_bubble(const Plan *plan, Text *out)

@@ -381,11 +381,13 @@ static const char *body_name(Roller *r, const Turn *turns)
     }
     if (one && block != NONE)
         return g->frames.at[block].name;
-    const Op *x = op_at(r, turns[0].from), *y = op_at(r, turns[1].from);
-    NamePattern pattern;
-    if (x->path && y->path && pattern_pair(r->l->arena, x->path, y->path, &pattern) &&
-        pattern.prefix[0] && pattern.first >= 0)
-        return pattern.prefix;
+    for (int p = 0; p < turns[0].n; p++) {
+        const Op *x = op_at(r, turns[0].from + p), *y = op_at(r, turns[1].from + p);
+        NamePattern pattern;
+        if (x->path && y->path && pattern_pair(r->l->arena, x->path, y->path, &pattern) &&
+            pattern.prefix[0])
+            return pattern.prefix;
+    }
     return "turn";
 }
 

@@ -276,6 +276,9 @@ static void choose_width(Sheet *s, int *transfers)
     s->width = wish < 880 ? 880 : wish > 1500 ? 1500 : wish;
     s->merged = runs > MOST_RUNS || (mean > 0 && mean / step * s->width < 3);
     double columns = MERGED_BYTES / (44.0 * p->devices.n);
+    /* several runs in each, or the shares would flicker */
+    double most = (double)runs / p->devices.n / 4;
+    columns = columns > most ? most : columns;
     s->columns = (int)(columns > s->width / 2 ? s->width / 2 : columns < 40 ? 40 : columns);
     *transfers = sends <= MOST_TRANSFERS && !s->merged;
 }

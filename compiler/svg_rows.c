@@ -21,6 +21,16 @@ bool svg_paint(const Action *a, Paint *paint)
            a->kind == ACT_CLIP;
 }
 
+/* Where an action is at work: a clip waits for the others' as well. */
+static Span work_of(const Sheet *s, int device, int action)
+{
+    const DeviceTime *t = &s->plan->seconds->devices[device];
+    Span span = t->spans[action];
+    if (s->plan->p->devices.at[device].train.actions.at[action].kind == ACT_CLIP)
+        span.end = span.start + t->clipping;
+    return span;
+}
+
 double svg_x(const Sheet *s, double seconds)
 {
     double step = s->plan->seconds->step;
@@ -79,7 +89,7 @@ void svg_runs(const Sheet *s, int device)
     double y = svg_row(s, device);
     for (int i = 0; i < list->actions.n; i++) {
         const Action *a = &list->actions.at[i];
-        Span span = s->plan->seconds->devices[device].spans[i];
+        Span span = work_of(s, device, i);
         Paint paint;
         if (!svg_paint(a, &paint) || span.end <= span.start)
             continue;
@@ -103,7 +113,7 @@ static double *find_shares(const Sheet *s, int device)
     double *share = ARENA_ARRAY(s->arena, double, s->columns *PAINTS);
     double scale = s->columns / s->plan->seconds->step;
     for (int i = 0; i < list->actions.n; i++) {
-        Span span = s->plan->seconds->devices[device].spans[i];
+        Span span = work_of(s, device, i);
         Paint paint;
         if (!svg_paint(&list->actions.at[i], &paint) || span.end <= span.start)
             continue;

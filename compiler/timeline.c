@@ -146,8 +146,6 @@ static bool meet(Sim *s, int device, const Action *a)
         return false;
     double start = mine->ready > theirs->ready ? mine->ready : theirs->ready;
     double seconds = s->kind == TIMELINE_UNITS ? 0 : timeline_transfer_seconds(s->p, link);
-    s->t->devices[link->from].sending += seconds;
-    s->t->devices[link->to].receiving += seconds;
     finish(s, device, 1, start, start + seconds);
     finish(s, other, 1, start, start + seconds);
     wake(s, other);
@@ -162,6 +160,7 @@ static void clip(Sim *s, int device, double seconds)
         h->posted = true;
         h->ready += seconds;
         s->t->devices[device].busy += seconds;
+        s->t->devices[device].clipping = seconds;
         s->clip_posted++;
         if (h->ready > s->clip_at)
             s->clip_at = h->ready;
@@ -172,9 +171,7 @@ static void clip(Sim *s, int device, double seconds)
         Head *x = &s->walkers[d].head[0];
         if (!x->posted)
             continue;
-        const Device *dev = &s->p->devices.at[d];
-        double own = duration(s, d, &dev->train.actions.at[x->at]);
-        finish(s, d, 0, x->ready - own, s->clip_at);
+        finish(s, d, 0, x->ready - s->t->devices[d].clipping, s->clip_at);
         wake(s, d);
     }
 }

@@ -13,9 +13,9 @@ typedef struct {
 } Span;
 
 typedef struct {
-    Span *spans; /* [actions of the device's train list] */
-    double busy; /* what the stream of runs spends computing, waits left out */
-    double sending, receiving;
+    Span *spans;     /* [actions of the device's train list] */
+    double busy;     /* what the stream of runs spends computing, waits left out */
+    double clipping; /* of the clip's span, what is work and not waiting for the others */
 } DeviceTime;
 
 typedef struct {

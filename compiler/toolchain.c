@@ -53,12 +53,18 @@ static void set_flags(Arena *a, Toolchain *t, bool f64)
 {
     /* Where a vectorised loop and its scalar rest must give the same bits, a product and a
      * sum are not to become one operation in the one and two in the other. */
-    static const char *const flags[] = {
-        "-std=c17", "-O3", "-march=native",
+    static const char *const flags[] = {"-std=c17",
+                                        "-O3",
+                                        "-march=native",
 #ifdef __x86_64__
-        "-mprefer-vector-width=512",
+                                        "-mprefer-vector-width=512",
 #endif
-        "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra", NULL};
+                                        "-ffp-contract=off",
+                                        "-fno-math-errno",
+                                        "-fno-trapping-math",
+                                        "-Wall",
+                                        "-Wextra",
+                                        NULL};
     push_all(a, &t->flags, flags);
     if (f64)
         VEC_PUSH(a, &t->flags, "-DMDL_F64");

@@ -2,14 +2,14 @@
 #ifndef MDLC_TOOLCHAIN_H
 #define MDLC_TOOLCHAIN_H
 
-#include "spawn.h"
+#include "jobs.h"
 
 typedef struct {
-    Words cc;         /* $CC split at spaces, or cc */
-    const char *home; /* holds include/mdl and lib/mdl */
-    Words flags;      /* of compiling */
-    Words libraries;  /* of linking, in order */
-    Words extra;      /* $MDL_CFLAGS */
+    Words cc;                   /* $CC split at spaces, or cc */
+    const char *home;           /* holds include/mdl and lib/mdl */
+    Words flags;                /* of compiling */
+    Words libraries;            /* of linking, in order */
+    Words extra;                /* $MDL_CFLAGS */
     VEC(const char *) archives; /* the runtime's files */
 } Toolchain;
 

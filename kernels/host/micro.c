@@ -13,11 +13,22 @@
 
 /* Lanes of a and b by turns: of their lower halves, of their upper halves. */
 #ifdef MDL_F64
-static const VecInt LOWER = {0, 8, 1, 9, 2, 10, 3, 11};
-static const VecInt UPPER = {4, 12, 5, 13, 6, 14, 7, 15};
+#define VECTOR_LANES (MDL_VECTOR_BYTES / 8)
 #else
+#define VECTOR_LANES (MDL_VECTOR_BYTES / 4)
+#endif
+#if VECTOR_LANES == 16
 static const VecInt LOWER = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
 static const VecInt UPPER = {8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+#elif VECTOR_LANES == 8
+static const VecInt LOWER = {0, 8, 1, 9, 2, 10, 3, 11};
+static const VecInt UPPER = {4, 12, 5, 13, 6, 14, 7, 15};
+#elif VECTOR_LANES == 4
+static const VecInt LOWER = {0, 4, 1, 5};
+static const VecInt UPPER = {2, 6, 3, 7};
+#else
+static const VecInt LOWER = {0, 2};
+static const VecInt UPPER = {1, 3};
 #endif
 
 VEC_INLINE Vec lower_by_turns(Vec a, Vec b)

@@ -1,7 +1,7 @@
-/* vec.h - a block of 64 bytes of `real` as one value, for kernels that reduce.
+/* vec.h - one register full of `real` as one value, for kernels that reduce.
  *
- * The width is fixed, so that the order of a sum does not depend on the machine:
- * where registers are narrower the compiler uses several. VL is the number of lanes.
+ * The width is that of the processor the kernels are compiled for, and with it the order
+ * of sums: fixed for a build, whatever the team. VL is the number of lanes.
  */
 #ifndef MDL_VEC_H
 #define MDL_VEC_H
@@ -13,11 +13,21 @@ typedef int64_t LaneInt;
 #else
 typedef int32_t LaneInt;
 #endif
-typedef LaneInt VecInt __attribute__((vector_size(64), may_alias));
-typedef real Vec __attribute__((vector_size(64), may_alias));
-typedef real VecAnywhere __attribute__((vector_size(64), aligned(sizeof(real)), may_alias));
 
-enum { VL = (int)(64 / sizeof(real)) };
+#if defined(__AVX512F__)
+#define MDL_VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define MDL_VECTOR_BYTES 32
+#else
+#define MDL_VECTOR_BYTES 16
+#endif
+
+typedef LaneInt VecInt __attribute__((vector_size(MDL_VECTOR_BYTES), may_alias));
+typedef real Vec __attribute__((vector_size(MDL_VECTOR_BYTES), may_alias));
+typedef real VecAnywhere
+    __attribute__((vector_size(MDL_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+
+enum { VL = (int)(MDL_VECTOR_BYTES / sizeof(real)) };
 
 #define VEC_INLINE static inline __attribute__((always_inline))
 

@@ -227,7 +227,8 @@ static void check_loss(int64_t samples, int64_t inner, int64_t n)
     }
     ON_EVERY_TEAM(loss, samples, 9,
                   cross_entropy_forward(team, loss, lse, x, y, samples, inner, n));
-    check_close(loss, want, samples, 16, "cross_entropy_forward");
+    /* the loss is the difference of numbers up to 40, and no finer than they are */
+    check_close(loss, want, samples, 40, "cross_entropy_forward");
     ON_EVERY_TEAM(dx, size, 9,
                   cross_entropy_backward(team, dx, x, lse, y, dloss, samples, inner, n));
     check_close(dx, want_dx, size, 64, "cross_entropy_backward");

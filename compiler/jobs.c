@@ -1,8 +1,8 @@
-/* spawn.c - running other programs.
+/* jobs.c - running other programs.
  *
  * Signals are blocked while jobs run and are waited for together with the ends of jobs
  * (sigtimedwait), so no handler runs and none is lost. */
-#include "spawn.h"
+#include "jobs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,9 +17,9 @@ extern char **environ;
 
 static struct {
     bool held;
-    int came;          /* the signal that came first; 0: none */
-    sigset_t stops;    /* SIGINT, SIGTERM, SIGHUP, where they are not ignored */
-    sigset_t before;   /* mask to go back to */
+    int came;        /* the signal that came first; 0: none */
+    sigset_t stops;  /* SIGINT, SIGTERM, SIGHUP, where they are not ignored */
+    sigset_t before; /* mask to go back to */
 } interrupts;
 
 void words_split(Arena *a, Words *to, const char *text)
@@ -119,8 +119,8 @@ static int begin(Arena *a, Job *j)
     }
     error = posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
     if (!error)
-        error = posix_spawn_file_actions_addopen(&files, 1, j->log, O_WRONLY | O_CREAT | O_TRUNC,
-                                                 0600);
+        error =
+            posix_spawn_file_actions_addopen(&files, 1, j->log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     if (!error)
         error = posix_spawn_file_actions_adddup2(&files, 1, 2);
     if (!error)
@@ -146,7 +146,9 @@ static bool collect(Job *jobs, int n)
         if (jobs[i].pid != pid)
             continue;
         jobs[i].pid = 0;
-        jobs[i].end = WIFSIGNALED(status) ? JOB_KILLED : WEXITSTATUS(status) ? JOB_FAILED : JOB_DONE;
+        jobs[i].end = WIFSIGNALED(status)   ? JOB_KILLED
+                      : WEXITSTATUS(status) ? JOB_FAILED
+                                            : JOB_DONE;
         jobs[i].number = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
     }
     return true;

@@ -1,6 +1,6 @@
-/* spawn.h - running other programs, and the signals that stop mdlc meanwhile. */
-#ifndef MDLC_SPAWN_H
-#define MDLC_SPAWN_H
+/* jobs.h - running other programs, and the signals that stop mdlc meanwhile. */
+#ifndef MDLC_JOBS_H
+#define MDLC_JOBS_H
 
 #include <sys/types.h>
 
