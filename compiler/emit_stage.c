@@ -509,10 +509,11 @@ static EmittedFile emit_cmake(const Program *p)
                 ")\n"
                 "target_include_directories(trainer SYSTEM PRIVATE ${MDL_HOME}/include/mdl)\n"
                 "target_compile_definitions(trainer PRIVATE%s)\n"
-                "target_compile_options(trainer PRIVATE -O3 -march=native -ffp-contract=off)\n"
+                "target_compile_options(trainer PRIVATE -O3 -march=native -ffp-contract=off\n"
+                "                       -fno-math-errno -fno-trapping-math)\n"
                 "target_link_directories(trainer PRIVATE ${MDL_HOME}/lib/mdl)\n"
                 "target_link_libraries(trainer PRIVATE mdl_rt%s mdl_kernels%s\n"
-                "                      openblas jansson xxhash z pthread m)\n",
+                "                      jansson xxhash z pthread m)\n",
                 p->real_size == 8 ? " MDL_F64" : "", f64, f64);
     return (EmittedFile){"CMakeLists.txt", t.at};
 }

@@ -13,7 +13,7 @@
 
 #include "svg.h"
 
-enum { MOST_RUNS = 5000, MOST_TRANSFERS = 1600, MERGED_BYTES = 1000000 };
+enum { FEW_RUNS = 600, MOST_RUNS = 5000, MOST_TRANSFERS = 1600, MERGED_BYTES = 1000000 };
 
 static const char *const paint_colours[PAINTS][SHADES] = {
     [PAINT_F] = {"#2c6cb0", "#5b91c9", "#8ab4dc", "#b5d0ea"},
@@ -274,7 +274,7 @@ static void choose_width(Sheet *s, int *transfers)
     double mean = runs ? busy / (double)runs : 0, step = s->plan->seconds->step;
     double wish = mean > 0 ? step / mean * 24 : 0;
     s->width = wish < 880 ? 880 : wish > 1500 ? 1500 : wish;
-    s->merged = runs > MOST_RUNS || (mean > 0 && mean / step * s->width < 3);
+    s->merged = runs > MOST_RUNS || (runs > FEW_RUNS && mean / step * s->width < 3);
     double columns = MERGED_BYTES / (44.0 * p->devices.n);
     /* several runs in each, or the shares would flicker */
     double most = (double)runs / p->devices.n / 4;

@@ -1,0 +1,28 @@
+/* plan_workshop.h - compiles models for the tests of plans. */
+#ifndef PLAN_WORKSHOP_H
+#define PLAN_WORKSHOP_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "plan.h"
+
+typedef struct {
+    Arena *arena;
+    Program *program;
+} Work;
+
+/* A model's text, through all passes; fails the test where a pass does. */
+Work work_compile(const char *text, ScheduleKind kind, int64_t microbatches);
+/* `stages` equal stages of `each` layers; two samples in a micro-batch. */
+Work work_chain(int stages, int each, int microbatches, ScheduleKind kind);
+/* gpu[0] has the layers 0, 1 and 4, 5, gpu[1] the others: four chunks; the first layer's
+ * weight is tied to the last's. */
+Work work_interleaved(int microbatches);
+void work_free(Work *w);
+
+#endif
