@@ -186,16 +186,12 @@ Cost cost_of(const Graph *g, const Op *op, int64_t samples)
 
 double cost_seconds(const Devices *d, Cost c)
 {
-    double compute = d->compute > 0 ? d->compute : 90e9, band = d->bandwidth > 0 ? d->bandwidth : 20e9;
-    double a = c.flops / compute, b = c.bytes / band;
-    return a > b ? a : b;
+    double arithmetic = c.flops / d->compute, traffic = c.bytes / d->bandwidth;
+    return arithmetic > traffic ? arithmetic : traffic;
 }
 
 double cost_transfer_seconds(const Devices *d, int from, int to, double bytes)
 {
     bool same_node = d->per_node == 0 || from / d->per_node == to / d->per_node;
-    double rate = same_node || d->node_link <= 0 ? d->link : d->node_link;
-    if (rate <= 0)
-        rate = 10e9;
-    return (d->latency > 0 ? d->latency : 2e-6) + bytes / rate;
+    return d->latency + bytes / (same_node ? d->link : d->node_link);
 }

@@ -58,14 +58,15 @@ static Rate rate(double value, double standard)
     return (Rate){value, fabs(value - standard) <= 1e-9 * standard};
 }
 
-/* Read back from the cost model, so that the numbers named are those counted with. */
+/* Read back from the cost model, so that the numbers named are those counted with. The
+ * standard ones are what settings_devices begins with. */
 static Rates find_rates(const Devices *d)
 {
     double none = cost_transfer_seconds(d, 0, 0, 0), much = cost_transfer_seconds(d, 0, 0, 1e12);
-    return (Rates){.compute = rate(1 / cost_seconds(d, (Cost){1, 0}), 10e12),
-                   .bandwidth = rate(1 / cost_seconds(d, (Cost){0, 1}), 500e9),
-                   .link = rate(1e12 / (much - none), 16e9),
-                   .latency = rate(none, 10e-6)};
+    return (Rates){.compute = rate(1 / cost_seconds(d, (Cost){1, 0}), DEVICE_COMPUTE),
+                   .bandwidth = rate(1 / cost_seconds(d, (Cost){0, 1}), DEVICE_BANDWIDTH),
+                   .link = rate(1e12 / (much - none), DEVICE_LINK),
+                   .latency = rate(none, DEVICE_LATENCY)};
 }
 
 static void count_weights(const Program *p, const Device *d, StageFacts *s)

@@ -391,7 +391,7 @@ static const char *body_name(Roller *r, const Turn *turns)
     return "turn";
 }
 
-static void commit(Roller *r, const Turn *turns, int n, const Rel *rels)
+static void commit(Roller *r, const Turn *turns, int n, const Rel *rels, int depth)
 {
     Lower *l = r->l;
     int body = turns[0].n, first = r->down ? n - 1 : 0, dir = r->down ? -1 : 1;
@@ -420,7 +420,7 @@ static void commit(Roller *r, const Turn *turns, int n, const Rel *rels)
                  .ncalls = body,
                  .turns = n,
                  .down = r->down,
-                 .frame = op_at(r, turns[0].from)->frame,
+                 .frame = turn_frame(l->g, op_at(r, turns[0].from)->frame, depth),
                  .name = body_name(r, turns)};
     rel = rels;
     for (int p = 0; p < body; p++) {
@@ -482,7 +482,7 @@ static void roll_loop(Roller *r, const Turn *turns, int n, int depth)
         while (same > 1 && !patterns_hold(r, turns + t, same, rels))
             same--;
         if (same > 1 && inner_turns(r, turns[t], depth) <= same) {
-            commit(r, turns + t, same, rels);
+            commit(r, turns + t, same, rels, depth);
             t += same;
         } else {
             roll_range(r, turns[t].from, turns[t].from + turns[t].n, depth + 1);

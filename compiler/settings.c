@@ -266,10 +266,10 @@ void settings_devices(Elab *e)
 {
     Devices *d = &e->settings.devices;
     *d = (Devices){.name = "gpu",
-                   .compute = 10e12,
-                   .bandwidth = 500e9,
-                   .link = 16e9,
-                   .latency = 10e-6,
+                   .compute = DEVICE_COMPUTE,
+                   .bandwidth = DEVICE_BANDWIDTH,
+                   .link = DEVICE_LINK,
+                   .latency = DEVICE_LATENCY,
                    .node_link = 12.5e9,
                    .at = NO_PLACE};
     check_sets(e);

@@ -126,6 +126,33 @@ static double *find_shares(const Sheet *s, int device)
     return share;
 }
 
+static bool is_steady(const double *column)
+{
+    return column[PAINT_F] > 0 && (column[PAINT_B] > 0 || column[PAINT_I] > 0);
+}
+
+/* Where F and B take turns a column holds a little more of one or of the other as it happens
+ * to fall: there, and only there, neighbours are averaged, so that warm-up and drain keep
+ * their edges. */
+static const double *smooth_shares(const Sheet *s, const double *share)
+{
+    enum { REACH = 4 };
+    double *smooth = ARENA_ARRAY(s->arena, double, s->columns *PAINTS);
+    for (int c = 0; c < s->columns; c++) {
+        int from = c, to = c, steady = is_steady(share + c * PAINTS);
+        while (steady && from > 0 && c - from < REACH && is_steady(share + (from - 1) * PAINTS))
+            from--;
+        while (steady && to + 1 < s->columns && to - c < REACH &&
+               is_steady(share + (to + 1) * PAINTS))
+            to++;
+        for (int k = 0; k < PAINTS; k++) {
+            for (int n = from; n <= to; n++)
+                smooth[c * PAINTS + k] += share[n * PAINTS + k] / (to - from + 1);
+        }
+    }
+    return smooth;
+}
+
 /* Tops of the stacked shares, in half pixels. */
 static void stack(const Sheet *s, const double *share, int column, int *tops)
 {
@@ -140,7 +167,7 @@ static void stack(const Sheet *s, const double *share, int column, int *tops)
 
 void svg_merged_runs(const Sheet *s, int device)
 {
-    const double *share = find_shares(s, device);
+    const double *share = smooth_shares(s, find_shares(s, device));
     double y = svg_row(s, device), w = s->width / s->columns;
     int *tops = ARENA_ARRAY(s->arena, int, s->columns *(PAINTS + 1));
     for (int c = 0; c < s->columns; c++)

@@ -22,8 +22,9 @@ fail()
 rm -rf "$work"
 mkdir -p "$work" || exit 1
 set -- --target host --set train.precision=f64 "$@"
+flags="-O1 ${MDL_CFLAGS:-}" # words of their own
 
-CC=$cc MDL_CFLAGS="-O1 -Werror" "$mdlc" build -q "$@" "$model" -o "$work/trainer" ||
+CC=$cc MDL_CFLAGS="$flags -Werror" "$mdlc" build -q "$@" "$model" -o "$work/trainer" ||
     fail "does not build"
 "$work/trainer" --check-gradients > "$work/log" 2>&1 ||
     fail "the gradients do not agree with differences:" "$work/log"
@@ -39,7 +40,7 @@ for stage in "$work"/source/stage_*.c; do
     mv "$work/corrupted.c" "$stage"
 done
 [ "$changed" -eq 1 ] || fail "$changed stages hold the gradient of the loss, not 1"
-$cc -std=c17 -O1 -ffp-contract=off -DMDL_F64 -I"$home/include/mdl" "$work"/source/*.c \
+$cc -std=c17 $flags -ffp-contract=off -DMDL_F64 -I"$home/include/mdl" "$work"/source/*.c \
     -o "$work/corrupted" -L"$home/lib/mdl" -lmdl_rt_f64 -lmdl_kernels_f64 \
     -ljansson -lxxhash -lz -lpthread -lm || fail "the corrupted source does not compile"
 "$work/corrupted" --check-gradients > "$work/log" 2>&1

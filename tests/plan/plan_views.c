@@ -117,6 +117,32 @@ static void test_json_numbers_agree(void **state)
     }
 }
 
+/* What nobody has said about the machine is told apart from what was. */
+static void test_rates_tell_defaults(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {"compute", "bandwidth", "link", "latency"};
+    static const char *const machines[] = {
+        "", "devices gpu[1] { compute = 82 TFLOPS; link = 32 GB/s; }"};
+    for (int i = 0; i < 2; i++) {
+        char text[400];
+        snprintf(text, sizeof text,
+                 "model m { input x : f32[8]; target y : f32[8]; loss mse(linear(x, 8), y); }"
+                 "train { batch = 2; } parallel { microbatch = 2; } %s",
+                 machines[i]);
+        Work w = work_compile(text, SCHEDULE_1F1B, 1);
+        json_t *root = json_of(plan_make(w.arena, w.program));
+        for (int k = 0; k < 4; k++) {
+            const json_t *rate = json_object_get(json_object_get(root, "rates"), keys[k]);
+            assert_int_equal(json_is_true(json_object_get(rate, "default")), i == 0 || k % 2 == 1);
+            if (i == 1 && k == 0)
+                assert_true(fabs(number(rate, "value") / 82e12 - 1) < 1e-9);
+        }
+        json_decref(root);
+        work_free(&w);
+    }
+}
+
 static void test_json_of_hostile_names(void **state)
 {
     (void)state;
@@ -255,6 +281,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_json_numbers_agree),
+        cmocka_unit_test(test_rates_tell_defaults),
         cmocka_unit_test(test_json_of_hostile_names),
         cmocka_unit_test(test_csv_form),
         cmocka_unit_test(test_trace_rows),

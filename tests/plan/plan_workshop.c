@@ -7,7 +7,7 @@
 
 static Model *read_model(Arena *a, Diag *d, const char *text)
 {
-    char path[] = "/tmp/plan_XXXXXX";
+    char path[] = "plan_model_XXXXXX";
     int fd = mkstemp(path);
     assert_true(fd >= 0);
     size_t n = strlen(text);
