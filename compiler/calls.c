@@ -15,7 +15,7 @@ typedef struct {
 static const CallRow rows[] = {
 #define OP(ID, name, sig) {#name, sig, OP_##ID, call_##name, NULL},
 #define MAP(ID, name, sig, expr) {#name, sig, OP_##ID, call_map, NULL},
-#define MAPGRAD(ID, expr)
+#define MAPGRAD(ID, name, expr)
 #define INNER(ID, name)
 #define SUGAR(name, sig) {#name, sig, OP_NONE, call_##name, NULL},
 #define LATER(name, sig, when) {#name, sig, OP_NONE, NULL, when},

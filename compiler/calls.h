@@ -22,7 +22,7 @@ typedef struct {
 /* One rule per row: makes the operations and fills result; false after an error. */
 #define OP(ID, name, sig) bool call_##name(Call *c);
 #define MAP(ID, name, sig, expr)
-#define MAPGRAD(ID, expr)
+#define MAPGRAD(ID, name, expr)
 #define INNER(ID, name)
 #define SUGAR(name, sig) bool call_##name(Call *c);
 #define LATER(name, sig, when)

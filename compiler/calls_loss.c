@@ -119,6 +119,25 @@ static bool check_classes(Call *c, ValueId logits, ValueId y)
     return false;
 }
 
+/* Rows and classes are read side by side, sample by sample: a weight or arange is repeated
+ * for every sample where the other one has a batch. */
+static bool share_batch(Call *c, ValueId in[2])
+{
+    Graph *g = c->e->graph;
+    for (int i = 0; i < 2; i++) {
+        Value v = g->values.at[in[i]];
+        if (v.batched || !g->values.at[in[1 - i]].batched || v.shape.rank == 0)
+            continue;
+        OpId id = elab_add(c->e, elab_op(c->e, OP_CONCAT, c->at, c->layer), &in[i], 1, 1, v.type,
+                           v.shape);
+        if (id == NONE)
+            return false;
+        in[i] = g->ops.at[id].out[0];
+        g->values.at[in[i]].batched = true;
+    }
+    return true;
+}
+
 bool call_cross_entropy(Call *c)
 {
     ValueId in[2] = {call_float(c, "logits"), call_tensor(c, "y")};
@@ -128,6 +147,8 @@ bool call_cross_entropy(Call *c)
     if (!call_name_layer(c, NAME_PLAIN))
         return false;
     limit_integers(c->e, in[1], s.dim[s.rank - 1], c->name, c->at);
+    if (!share_batch(c, in))
+        return false;
     OpId id = elab_add(c->e, elab_op(c->e, OP_CROSS_ENTROPY, c->at, c->layer), in, 2, 2, DT_F32,
                        (Shape){0});
     if (id == NONE)
@@ -140,7 +161,8 @@ bool call_cross_entropy(Call *c)
 bool call_accuracy(Call *c)
 {
     ValueId in[2] = {call_float(c, "logits"), call_tensor(c, "y")};
-    if (in[0] == NONE || !check_classes(c, in[0], in[1]) || !call_name_layer(c, NAME_PLAIN))
+    if (in[0] == NONE || !check_classes(c, in[0], in[1]) || !call_name_layer(c, NAME_PLAIN) ||
+        !share_batch(c, in))
         return false;
     return call_emit(c, elab_op(c->e, OP_ACCURACY, c->at, c->layer), in, 2, DT_F32, (Shape){0});
 }

@@ -133,7 +133,7 @@ static double cost_fused(const Graph *g, const Op *op, double n)
 static CostRule *const rules[OP_COUNT] = {
 #define OP(ID, name, sig) [OP_##ID] = cost_##name,
 #define MAP(ID, name, sig, expr) [OP_##ID] = cost_each,
-#define MAPGRAD(ID, expr) [OP_##ID] = cost_each,
+#define MAPGRAD(ID, name, expr) [OP_##ID] = cost_each,
 #define INNER(ID, name) [OP_##ID] = cost_##name,
 #define SUGAR(name, sig)
 #define LATER(name, sig, when)

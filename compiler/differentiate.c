@@ -30,7 +30,7 @@
 static GradRule *const rules[OP_COUNT] = {
 #define OP(ID, name, sig) [OP_##ID] = grad_##name,
 #define MAP(ID, name, sig, expr) [OP_##ID] = grad_##name,
-#define MAPGRAD(ID, expr)
+#define MAPGRAD(ID, name, expr)
 #define INNER(ID, name)
 #define SUGAR(name, sig)
 #define LATER(name, sig, when)
@@ -216,8 +216,19 @@ static void mark_phases(Graph *g, int first, const ValueId *grad, int nforward)
     free(is_b);
 }
 
+/* recompute { } is understood; until it is carried out it is refused. */
+static void refuse_recompute(const Graph *g, Diag *d)
+{
+    for (OpId o = 0; o < g->ops.n; o++)
+        if (g->ops.at[o].recompute) {
+            diag_error(d, g->ops.at[o].at, "recompute is not available yet");
+            return;
+        }
+}
+
 bool differentiate(Graph *g, int64_t batch, Diag *d)
 {
+    refuse_recompute(g, d);
     int nops = g->ops.n, nvalues = g->values.n;
     Grad c = {.g = g,
               .grad = ARENA_ARRAY(g->arena, ValueId, nvalues),

@@ -644,7 +644,7 @@ static void emit_accuracy(Emit *e, const Call *c, const Op *op)
 static EmitRule *const rules[OP_COUNT] = {
 #define OP(ID, name, sig) [OP_##ID] = emit_##name,
 #define MAP(ID, name, sig, expr)
-#define MAPGRAD(ID, expr)
+#define MAPGRAD(ID, name, expr)
 #define INNER(ID, name) [OP_##ID] = emit_##name,
 #define SUGAR(name, sig)
 #define LATER(name, sig, when)

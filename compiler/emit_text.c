@@ -4,6 +4,7 @@
  * emit_string, or was made an identifier by lower.c; nothing else is printed. */
 #include <ctype.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "emit.h"
@@ -16,16 +17,25 @@ static void indent(Emit *e)
         text_add(e->out, "    ");
 }
 
+static const char *format_all(Arena *a, const char *format, va_list args)
+{
+    va_list again;
+    va_copy(again, args);
+    int n = vsnprintf(NULL, 0, format, again);
+    va_end(again);
+    char *s = arena_alloc(a, (size_t)(n < 0 ? 0 : n) + 1);
+    vsnprintf(s, (size_t)(n < 0 ? 0 : n) + 1, format, args);
+    return s;
+}
+
 void emit_line(Emit *e, const char *format, ...)
 {
-    char line[1024];
     va_list args;
     va_start(args, format);
-    int n = vsnprintf(line, sizeof line, format, args);
+    const char *line = format_all(e->arena, format, args);
     va_end(args);
     indent(e);
-    text_add_n(e->out, line, (size_t)(n < (int)sizeof line ? n : (int)sizeof line - 1));
-    text_add(e->out, "\n");
+    text_printf(e->out, "%s\n", line);
 }
 
 void emit_blank(Emit *e)
@@ -35,12 +45,10 @@ void emit_blank(Emit *e)
 
 void emit_open(Emit *e, const char *format, ...)
 {
-    char line[512];
     va_list args;
     va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
+    emit_line(e, "%s", format_all(e->arena, format, args));
     va_end(args);
-    emit_line(e, "%s", line);
     emit_line(e, "{");
     e->indent++;
 }
@@ -126,10 +134,9 @@ void emit_call(Emit *e, const char *name)
 
 void emit_arg(Emit *e, const char *format, ...)
 {
-    char arg[512];
     va_list args;
     va_start(args, format);
-    vsnprintf(arg, sizeof arg, format, args);
+    const char *arg = format_all(e->arena, format, args);
     va_end(args);
     /* a newline separates arguments until the call is wrapped */
     text_printf(&e->call, "%s%s", e->args++ ? ",\n" : "", arg);
@@ -188,12 +195,10 @@ const char *emit_number(Emit *e, double x)
         return "NAN";
     char *s = arena_printf(e->arena, "%.*g", is_float ? 9 : 17, x);
     for (int digits = 1; digits < (is_float ? 9 : 17); digits++) {
-        char shorter[64];
-        snprintf(shorter, sizeof shorter, "%.*g", digits, x);
-        double back = 0;
-        sscanf(shorter, "%lf", &back);
+        char *shorter = arena_printf(e->arena, "%.*g", digits, x);
+        double back = strtod(shorter, NULL);
         if (is_float ? (float)back - (float)x == 0 : back - x == 0) {
-            s = arena_printf(e->arena, "%s", shorter);
+            s = shorter;
             break;
         }
     }

@@ -17,7 +17,7 @@ typedef void GradRule(Grad *c);
 
 #define OP(ID, name, sig) GradRule grad_##name;
 #define MAP(ID, name, sig, expr) GradRule grad_##name;
-#define MAPGRAD(ID, expr)
+#define MAPGRAD(ID, name, expr)
 #define INNER(ID, name)
 #define SUGAR(name, sig)
 #define LATER(name, sig, when)

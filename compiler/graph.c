@@ -15,25 +15,8 @@ static const OpRow op_rows[OP_COUNT] = {
     [OP_NONE] = {"none", NULL},
 #define OP(ID, name, sig) [OP_##ID] = {#name, NULL},
 #define MAP(ID, name, sig, expr) [OP_##ID] = {#name, expr},
-#define MAPGRAD(ID, expr) [OP_##ID] = {#ID, expr},
+#define MAPGRAD(ID, name, expr) [OP_##ID] = {#name, expr},
 #define INNER(ID, name) [OP_##ID] = {#name, NULL},
-#define SUGAR(name, sig)
-#define LATER(name, sig, when)
-#include "ops.def"
-#undef OP
-#undef MAP
-#undef MAPGRAD
-#undef INNER
-#undef SUGAR
-#undef LATER
-};
-
-/* The rows of MAPGRAD have no name of their own: theirs is the ID in small letters. */
-static const char *const mapgrad_names[OP_COUNT] = {
-#define OP(ID, name, sig)
-#define MAP(ID, name, sig, expr)
-#define MAPGRAD(ID, expr) [OP_##ID] = #ID,
-#define INNER(ID, name)
 #define SUGAR(name, sig)
 #define LATER(name, sig, when)
 #include "ops.def"
@@ -47,17 +30,7 @@ static const char *const mapgrad_names[OP_COUNT] = {
 
 const char *op_name(OpKind kind)
 {
-    static _Thread_local char small[OP_COUNT][24];
-    if ((unsigned)kind >= OP_COUNT)
-        return "?";
-    if (!mapgrad_names[kind])
-        return op_rows[kind].name;
-    if (!small[kind][0]) {
-        size_t i = 0;
-        for (const char *s = mapgrad_names[kind]; *s && i + 1 < sizeof small[kind]; s++, i++)
-            small[kind][i] = (char)(*s >= 'A' && *s <= 'Z' ? *s - 'A' + 'a' : *s);
-    }
-    return small[kind];
+    return (unsigned)kind < OP_COUNT ? op_rows[kind].name : "?";
 }
 
 bool op_is_map(OpKind kind)

@@ -34,7 +34,7 @@ typedef enum {
     OP_NONE,
 #define OP(ID, name, sig) OP_##ID,
 #define MAP(ID, name, sig, expr) OP_##ID,
-#define MAPGRAD(ID, expr) OP_##ID,
+#define MAPGRAD(ID, name, expr) OP_##ID,
 #define INNER(ID, name) OP_##ID,
 #define SUGAR(name, sig)
 #define LATER(name, sig, when)

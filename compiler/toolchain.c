@@ -70,6 +70,17 @@ static void set_flags(Arena *a, Toolchain *t, bool f64)
         VEC_PUSH(a, &t->flags, "-DMDL_F64");
 }
 
+/* What the kernels were configured to need besides: words of lib/mdl/libraries. */
+static void add_configured(Arena *a, Toolchain *t)
+{
+    char line[256] = "";
+    FILE *f = fopen(arena_printf(a, "%s/lib/mdl/libraries", t->home), "r");
+    if (f && fgets(line, sizeof line, f))
+        words_split(a, &t->libraries, line);
+    if (f)
+        fclose(f);
+}
+
 static void set_libraries(Arena *a, Toolchain *t, bool f64)
 {
     VEC_PUSH(a, &t->flags, arena_printf(a, "-I%s/include/mdl", t->home));
@@ -79,6 +90,7 @@ static void set_libraries(Arena *a, Toolchain *t, bool f64)
     VEC_PUSH(a, &t->libraries, arena_printf(a, "-lmdl_kernels%s", f));
     static const char *const system[] = {"-ljansson", "-lxxhash", "-lz", "-lpthread", "-lm", NULL};
     push_all(a, &t->libraries, system);
+    add_configured(a, t);
     VEC_PUSH(a, &t->archives, arena_printf(a, "%s/lib/mdl/libmdl_rt%s.a", t->home, f));
     VEC_PUSH(a, &t->archives, arena_printf(a, "%s/lib/mdl/libmdl_kernels%s.a", t->home, f));
 }

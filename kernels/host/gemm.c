@@ -99,6 +99,7 @@ static void product_of_block(real *scratch, bool ta, bool tb, int64_t M, int64_t
     }
 }
 
+#ifndef MDL_OPENBLAS
 void block_product(void *scratch, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A,
                    int64_t lda, const real *B, int64_t ldb, real *C, int64_t ldc,
                    const Finish *finish)
@@ -120,6 +121,7 @@ void block_product(void *scratch, bool ta, bool tb, int64_t M, int64_t N, int64_
         }
     }
 }
+#endif
 
 typedef struct {
     Team *team;
