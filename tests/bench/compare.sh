@@ -67,7 +67,7 @@ if [ $torch = yes ]; then
     row 'two_gpu: two stages, eight micro-batches, one thread each' t_seed_2 64 t_seed_t
     row 'fashion, batch 128: PyTorch, two threads' t_cnn_t 128 t_cnn_t
     row 'fashion: one device, two threads' t_cnn_1 128 t_cnn_t
-    row 'fashion: two stages, four micro-batches, one thread each' t_cnn_2 128 t_cnn_t
+    row 'fashion: two stages, eight micro-batches, one thread each' t_cnn_2 128 t_cnn_t
 else
     echo "PyTorch is not installed (apt-get install python3-torch): the comparison is left out"
 fi

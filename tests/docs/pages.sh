@@ -76,8 +76,8 @@ wrap_items()
     echo 'model example {'
     echo '    input  x : f32[64];'
     echo '    target y : i32;'
-    echo '    hidden = relu(linear(x, 64) as first);'
-    echo '    loss cross_entropy(linear(hidden, 10) as last, y);'
+    echo '    for i in 0 .. 8 { x = relu(linear(x, 64) as layer[i]); }'
+    echo '    loss cross_entropy(linear(x, 10) as last, y);'
     echo '}'
 }
 

@@ -4,6 +4,7 @@
 # must occur in their order, each in one go. whole = 1: the second begins with the first
 # piece and ends with the last.
 
+BEGIN { n = lines = 0 }
 FNR == NR {
     if ($0 ~ dots)
         open_end[n++] = 1
