@@ -4,7 +4,6 @@
  * A tile is one single-threaded call of sgemm or dgemm over the whole of K. The bits are those
  * of the BLAS, and still independent of the number of threads.
  */
-#ifdef MDL_OPENBLAS
 #include <cblas.h>
 #include <pthread.h>
 
@@ -49,6 +48,3 @@ void block_product(void *scratch, bool ta, bool tb, int64_t M, int64_t N, int64_
             C[i * ldc + j] = finish->relu && !(x > 0) ? 0 : x;
         }
 }
-#else
-typedef int no_blas; /* an empty file is not C */
-#endif

@@ -24,6 +24,17 @@ typedef struct {
     bool relu;            /* last of all: max(0, element) */
 } Finish;
 
+/* The finish of a part of C that begins at row i and column j. */
+static inline Finish finish_from(const Finish *finish, int64_t i, int64_t j)
+{
+    Finish f = *finish;
+    if (f.row_bias)
+        f.row_bias += i;
+    if (f.col_bias)
+        f.col_bias += j;
+    return f;
+}
+
 /* Element (i, p, k) of A is at a[i * row + p * outer + k * inner]. */
 typedef struct {
     const real *a;
