@@ -509,8 +509,7 @@ static void add_waits(Comm *c, int device)
         case ACT_UPDATE:
         case ACT_JOIN:
             for (int k = 0; k < i; k++)
-                if (list->actions.at[k].kind == ACT_RECV && !t.waited[k] &&
-                    (a.kind == ACT_REDUCE || a.kind == ACT_JOIN)) {
+                if (list->actions.at[k].kind == ACT_RECV && !t.waited[k]) {
                     add_wait(c, list, i, k, t.certain);
                     t.waited[k] = true;
                 }

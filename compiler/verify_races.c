@@ -130,13 +130,15 @@ static void access_slot(Races *r, int buffer, int m, bool write, int now)
     cell->reader[stream] = now;
 }
 
-static void access_weights(Races *r, int now, bool update)
+/* A sum is put where the first of its terms is; clipping reads, and scales on update. */
+static void access_weights(Races *r, int now, ActionKind kind)
 {
+    bool update = kind == ACT_UPDATE;
     for (int i = 0; i < r->d->weights.n; i++) {
         const WeightRun *w = &r->d->weights.at[i];
         for (int k = 0; k < w->ngrads; k++)
             if (r->watched[w->grad[k]])
-                access_slot(r, w->grad[k], 0, k == 0 && !update, now);
+                access_slot(r, w->grad[k], 0, k == 0 && kind == ACT_REDUCE, now);
         if (update && w->ngrads && r->watched[w->buffer])
             access_slot(r, w->buffer, 0, true, now);
     }
@@ -197,8 +199,9 @@ static void walk(Races *r)
             access_slot(r, r->p->links.at[a->link].target.buffer, a->m, true, i);
             break;
         case ACT_REDUCE:
+        case ACT_CLIP:
         case ACT_UPDATE:
-            access_weights(r, i, a->kind == ACT_UPDATE);
+            access_weights(r, i, a->kind);
             break;
         case ACT_JOIN:
             if (last[1] != NONE && r->certain[i] < last[1])
