@@ -118,9 +118,10 @@ void emit_source_comment(Emit *e, Place at)
     const char *slash = strrchr(s->name, '/');
     const char *text = emit_comment_text(e->arena, arena_strndup(e->arena, line, n));
     const char *name = emit_comment_text(e->arena, slash ? slash + 1 : s->name);
-    if ((int)(strlen(text) + strlen(name)) + 4 * e->indent + 16 > COLUMNS)
-        text = arena_strndup(e->arena, text, strlen(text) > 50 ? 50 : strlen(text));
-    emit_line(e, "/* %.40s:%d  %s */", name, at.line, text);
+    const char *head = arena_printf(e->arena, "%.40s:%d", name, at.line);
+    int room = COLUMNS - 4 * e->indent - (int)strlen(head) - 8;
+    bool cut = (int)strlen(text) > room;
+    emit_line(e, "/* %s  %.*s%s */", head, cut ? room - 4 : room, text, cut ? " ..." : "");
 }
 
 /* ----------------------------------------------------------------------- calls */

@@ -85,6 +85,16 @@ static Device *here(Lower *l)
     return &l->p->devices.at[l->device];
 }
 
+/* What the results after the first are called; NULL: they have names of their own. */
+static const char *result_word(OpKind kind, int result)
+{
+    if (kind == OP_CROSS_ENTROPY)
+        return "lse";
+    if (kind == OP_LAYERNORM || kind == OP_GROUPNORM)
+        return result == 1 ? "mean" : "rstd";
+    return kind == OP_RMSNORM ? "rstd" : NULL;
+}
+
 const char *lower_label(const Lower *l, ValueId v)
 {
     const Graph *g = l->g;
@@ -96,6 +106,10 @@ const char *lower_label(const Lower *l, ValueId v)
     if (x->def == NONE)
         return "constant";
     const Op *op = &g->ops.at[x->def];
+    for (int i = 1; i < op->nout; i++)
+        if (op->out[i] == v && op->out[0] != NONE && result_word(op->kind, i))
+            return arena_printf(l->arena, "%s.%s", lower_label(l, op->out[0]),
+                                result_word(op->kind, i));
     if (x->name && strchr(x->name, '.'))
         return x->name;
     const char *last = x->name ? x->name : op_name(op->kind);
