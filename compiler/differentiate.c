@@ -43,19 +43,39 @@ static GradRule *const rules[OP_COUNT] = {
 #undef LATER
 };
 
-ValueId grad_in(const Grad *c, int i)
+/* Inside a region its values are those made again; what came into it was kept. */
+static ValueId as_read(const Grad *c, ValueId v)
+{
+    int region = c->region[c->forward];
+    OpId def = v == NONE ? NONE : c->g->values.at[v].def;
+    if (region == NONE || def == NONE || c->region[def] != region)
+        return v;
+    return c->again[v];
+}
+
+static ValueId forward_in(const Grad *c, int i)
 {
     return c->g->ops.at[c->forward].in[i];
 }
 
+ValueId grad_in(const Grad *c, int i)
+{
+    return as_read(c, forward_in(c, i));
+}
+
 ValueId grad_out(const Grad *c, int i)
 {
-    return c->g->ops.at[c->forward].out[i];
+    return as_read(c, c->g->ops.at[c->forward].out[i]);
+}
+
+ValueId grad_of_result(const Grad *c, int i)
+{
+    return c->grad[c->g->ops.at[c->forward].out[i]];
 }
 
 bool grad_wanted(const Grad *c, int i)
 {
-    ValueId v = grad_in(c, i);
+    ValueId v = forward_in(c, i);
     return v != NONE && c->needs[v];
 }
 
@@ -136,7 +156,7 @@ static void make_weight_grad(Grad *c, ValueId v, ValueId weight)
 
 void grad_give(Grad *c, int i, ValueId d)
 {
-    ValueId to = grad_in(c, i);
+    ValueId to = forward_in(c, i);
     if (to == NONE || !c->needs[to])
         return;
     int before = c->g->ops.n;
@@ -216,26 +236,119 @@ static void mark_phases(Graph *g, int first, const ValueId *grad, int nforward)
     free(is_b);
 }
 
-/* recompute { } is understood; until it is carried out it is refused. */
-static void refuse_recompute(const Graph *g, Diag *d)
+/* ------------------------------------------------------------------- recompute
+ *
+ * Operations inside recompute { } run again at the start of their backward pass, from what
+ * came into the region; so nothing that is made inside has to be kept. A region is a run of
+ * such operations within one turn of a loop. */
+
+static FrameId turn_of(const Graph *g, FrameId f)
 {
-    for (OpId o = 0; o < g->ops.n; o++)
-        if (g->ops.at[o].recompute) {
-            diag_error(d, g->ops.at[o].at, "recompute is not available yet");
-            return;
+    while (f > 0 && g->frames.at[f].kind != FRAME_TURN)
+        f = g->frames.at[f].parent;
+    return f;
+}
+
+static void find_regions(Grad *c, int nops)
+{
+    const Graph *g = c->g;
+    for (OpId o = 0, n = 0; o < nops; o++) {
+        const Op *op = &g->ops.at[o];
+        bool goes_on = o > 0 && g->ops.at[o - 1].recompute &&
+                       turn_of(g, g->ops.at[o - 1].frame) == turn_of(g, op->frame);
+        c->region[o] = !op->recompute ? NONE : goes_on ? n : ++n;
+    }
+}
+
+/* Copies the operations of the region that ends with `last` into the backward pass. */
+static void make_again(Grad *c, OpId last)
+{
+    Graph *g = c->g;
+    OpId first = last;
+    while (first > 0 && c->region[first - 1] == c->region[last])
+        first--;
+    for (OpId o = first; o <= last; o++) {
+        Op op = g->ops.at[o];
+        ValueId *in = ARENA_ARRAY(g->arena, ValueId, op.nin + 1);
+        c->forward = o;
+        for (int i = 0; i < op.nin; i++)
+            in[i] = grad_in(c, i);
+        op.phase = PHASE_B;
+        op.forward = o;
+        op.recompute = false;
+        op.again = true;
+        Value like = g->values.at[op.out[0]];
+        OpId id = graph_add_op(g, op, in, op.nin, op.nout, like.type, like.shape, like.batched);
+        for (int i = 0; i < op.nout; i++) {
+            Value from = g->values.at[op.out[i]];
+            Value *to = &g->values.at[g->ops.at[id].out[i]];
+            to->type = from.type;
+            to->shape = from.shape;
+            to->batched = from.batched;
+            to->name = from.name;
+            to->at = from.at;
+            c->again[op.out[i]] = g->ops.at[id].out[i];
         }
+    }
+}
+
+/* Drops operations that were made again although no gradient needs them. */
+static void drop_unused(Graph *g, int nforward)
+{
+    bool *used = ARENA_ARRAY(g->arena, bool, g->values.n);
+    bool *dead = ARENA_ARRAY(g->arena, bool, g->ops.n);
+    for (OpId o = g->ops.n - 1; o >= nforward; o--) {
+        const Op *op = &g->ops.at[o];
+        bool any = !op->again;
+        for (int i = 0; i < op->nout; i++)
+            any = any || used[op->out[i]];
+        dead[o] = !any;
+        for (int i = 0; any && i < op->nin; i++)
+            if (op->in[i] != NONE)
+                used[op->in[i]] = true;
+    }
+    int n = nforward;
+    for (OpId o = nforward; o < g->ops.n; o++) {
+        if (dead[o]) {
+            for (int i = 0; i < g->ops.at[o].nout; i++)
+                g->values.at[g->ops.at[o].out[i]].def = NONE;
+            continue;
+        }
+        g->ops.at[n] = g->ops.at[o];
+        for (int i = 0; i < g->ops.at[n].nout; i++)
+            if (g->ops.at[n].out[i] != NONE)
+                g->values.at[g->ops.at[n].out[i]].def = n;
+        n++;
+    }
+    g->ops.n = n;
+}
+
+/* For the placement: where a region is cut, its second part reads what the first kept. */
+static void note_originals(const Grad *c)
+{
+    Graph *g = c->g;
+    g->original = ARENA_ARRAY(g->arena, ValueId, g->values.n);
+    for (ValueId v = 0; v < g->values.n; v++)
+        g->original[v] = NONE;
+    for (ValueId v = 0; v < c->nvalues; v++)
+        if (c->again[v] != NONE)
+            g->original[c->again[v]] = v;
 }
 
 bool differentiate(Graph *g, int64_t batch, Diag *d)
 {
-    refuse_recompute(g, d);
     int nops = g->ops.n, nvalues = g->values.n;
     Grad c = {.g = g,
               .grad = ARENA_ARRAY(g->arena, ValueId, nvalues),
               .needs = ARENA_ARRAY(g->arena, bool, nvalues),
-              .uses = ARENA_ARRAY(g->arena, int, g->weights.n + 1)};
+              .uses = ARENA_ARRAY(g->arena, int, g->weights.n + 1),
+              .nvalues = nvalues,
+              .again = ARENA_ARRAY(g->arena, ValueId, nvalues),
+              .region = ARENA_ARRAY(g->arena, int, nops + 1)};
     for (int v = 0; v < nvalues; v++)
-        c.grad[v] = NONE;
+        c.grad[v] = c.again[v] = NONE;
+    find_regions(&c, nops);
+    int region = NONE; /* under way */
     find_needs(&c, nops, nvalues);
     if (!c.needs[g->loss]) {
         diag_error(d, g->loss_at, "the loss does not depend on a weight that is trained");
@@ -254,10 +367,18 @@ bool differentiate(Graph *g, int64_t batch, Diag *d)
             wanted = wanted || (op->in[i] != NONE && c.needs[op->in[i]]);
         if (!any || !wanted)
             continue;
+        if (c.region[o] != NONE && c.region[o] != region) {
+            region = c.region[o];
+            OpId last = o; /* what comes after it in the region has no gradient */
+            make_again(&c, last);
+            op = &g->ops.at[o];
+        }
         c.forward = o;
         c.dy = c.grad[op->out[0]];
         rules[op->kind](&c);
     }
+    drop_unused(g, nops);
+    note_originals(&c);
     mark_phases(g, nops, c.grad, nvalues);
     return diag_errors(d) == 0;
 }

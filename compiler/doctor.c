@@ -53,7 +53,9 @@ static const Probe library_probes[] = {
      "{\n"
      "    json_t *j = json_loads(\"[1, 2]\", 0, NULL);\n"
      "    puts(JANSSON_VERSION);\n"
-     "    return json_array_size(j) == 2 ? 0 : 1;\n"
+     "    int wrong = json_array_size(j) != 2;\n"
+     "    json_decref(j);\n"
+     "    return wrong;\n"
      "}\n"},
     {"xxhash", "libxxhash-dev", "-lxxhash",
      "#include <stdio.h>\n#include <xxhash.h>\n"

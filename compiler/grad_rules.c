@@ -225,7 +225,7 @@ void grad_split(Grad *c)
     int n = c->g->ops.at[c->forward].nout;
     ValueId *in = ARENA_ARRAY(c->g->arena, ValueId, n);
     for (int i = 0; i < n; i++) {
-        in[i] = c->grad[OUT(i)];
+        in[i] = grad_of_result(c, i);
         if (in[i] == NONE)
             in[i] = grad_op(c, OP_FILL, &(Attr){.scale = 0}, NULL, 0, OUT(i));
     }

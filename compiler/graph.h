@@ -90,6 +90,7 @@ typedef struct {
     FrameId frame;
     int device;       /* annotated device, or NONE */
     bool recompute;   /* inside recompute { } */
+    bool again;       /* of the backward pass: computes what `forward` computed once more */
     OpId forward;     /* backward operations: whose gradient; else NONE */
     const void *map;  /* OP_FUSED: the program of the loop (simplify.h) */
 } Op;
@@ -147,6 +148,8 @@ typedef struct {
     VEC(Metric) metrics;
     VEC(Frame) frames;
     int loops;    /* executions of for statements so far */
+    ValueId *original; /* [values]: what a value made again is the same as, or NONE; NULL when
+                          nothing is recomputed */
     ValueId loss; /* scalar per sample, batched */
     Place loss_at;
 } Graph;

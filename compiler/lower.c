@@ -4,8 +4,8 @@
  * Out: a Program whose devices have phases (calls and loops), buffers without addresses,
  *      weights, and the links between devices; actions, slots and offsets come later.
  *
- * For every device, chunk by chunk in the order of the data: F (and E, what only metrics
- * need); then, from the last chunk to the first, B. A tensor gets a buffer on the device that
+ * For every device, chunk by chunk in the order of the data: F; then E, what only metrics
+ * need; then, from the last chunk to the first, B. A tensor gets a buffer on the device that
  * makes it; an operand that another device makes gets a buffer here and a link that fills it,
  * once per device; an input gets a buffer and a load at the start of the first phase that
  * reads it.
@@ -106,6 +106,8 @@ const char *lower_label(const Lower *l, ValueId v)
     if (x->def == NONE)
         return "constant";
     const Op *op = &g->ops.at[x->def];
+    if (op->again && g->original[v] != NONE)
+        return arena_printf(l->arena, "%s.again", lower_label(l, g->original[v]));
     for (int i = 1; i < op->nout; i++)
         if (op->out[i] == v && op->out[0] != NONE && result_word(op->kind, i))
             return arena_printf(l->arena, "%s.%s", lower_label(l, op->out[0]),
@@ -181,7 +183,8 @@ int lower_add_buffer(Lower *l, ValueId v, int count, BufferClass class, const ch
 {
     const Value *x = &l->g->values.at[v];
     Device *d = here(l);
-    bool gradient = x->def != NONE && l->g->ops.at[x->def].forward != NONE;
+    bool gradient = x->def != NONE && l->g->ops.at[x->def].forward != NONE &&
+                    !l->g->ops.at[x->def].again;
     int64_t size = value_bytes(l->p, v);
     const char *kind = class == BUFFER_WEIGHT  ? "w"
                        : class == BUFFER_GRAD  ? "g"
@@ -328,19 +331,45 @@ Ref lower_ref(Lower *l, ValueId v)
 
 /* ---------------------------------------------------------------------- phases */
 
-/* Inputs that this phase is the first on its device to read are loaded at its start. */
-static void add_loads(Lower *l, Run *run, const OpId *ops, int n)
+typedef VEC(int) IntList;
+
+static void run_after(Lower *l, Chunk *c, RunKind kind, int other)
 {
-    VEC(int) inputs = {0};
+    for (int k = 0; k < c->after[kind].n; k++)
+        if (c->after[kind].at[k] == other)
+            return;
+    VEC_PUSH(l->arena, &c->after[kind], other);
+}
+
+/* An input that this phase is the first on its device to read is loaded at its start; where
+ * the F of a chunk before has loaded it, this phase comes after that. E, lowered last, may
+ * find that a chunk behind it loads the input: it loads it, too. */
+static void find_input(Lower *l, Chunk *c, ValueId root, IntList *inputs)
+{
+    int input = l->g->values.at[root].index;
+    bool first = l->home[root].buffer == NONE;
+    if (first)
+        l->loader[input] = l->kind == RUN_F ? c->number : NONE;
+    int loader = l->loader[input];
+    lower_home(l, root);
+    for (int i = 0; i < inputs->n; i++)
+        if (inputs->at[i] == input)
+            return;
+    if (first || (l->kind == RUN_E && (loader == NONE || loader > c->number)))
+        VEC_PUSH(l->arena, inputs, input);
+    else if (l->kind != RUN_B && loader != NONE && loader != c->number)
+        run_after(l, c, l->kind, loader);
+}
+
+static void add_loads(Lower *l, Chunk *c, Run *run, const OpId *ops, int n)
+{
+    IntList inputs = {0};
     for (int i = 0; i < n; i++) {
         const Op *op = &l->g->ops.at[ops[i]];
         for (int k = 0; k < op->nin; k++) {
             ValueId root = op->in[k] == NONE ? NONE : lower_root(l, op->in[k]);
-            if (root != NONE && l->g->values.at[root].kind == VALUE_INPUT &&
-                l->home[root].buffer == NONE) {
-                lower_home(l, root);
-                VEC_PUSH(l->arena, &inputs, l->g->values.at[root].index);
-            }
+            if (root != NONE && l->g->values.at[root].kind == VALUE_INPUT)
+                find_input(l, c, root, &inputs);
         }
     }
     if (inputs.n)
@@ -381,11 +410,7 @@ static void add_dependencies(Lower *l, Chunk *c, RunKind kind, const Op *op)
         RunKind from = l->g->ops.at[def].forward == NONE ? RUN_F : RUN_B;
         if (kind == RUN_B && from == RUN_F)
             continue; /* it came with this chunk's own F */
-        bool known = false;
-        for (int k = 0; k < c->after[kind].n; k++)
-            known = known || c->after[kind].at[k] == other;
-        if (!known)
-            VEC_PUSH(l->arena, &c->after[kind], other);
+        run_after(l, c, kind, other);
     }
 }
 
@@ -395,7 +420,7 @@ static void lower_run(Lower *l, int chunk, RunKind kind, const OpId *ops, int n)
     Run *run = &c->run[kind];
     l->chunk = chunk;
     l->kind = kind;
-    add_loads(l, run, ops, n);
+    add_loads(l, c, run, ops, n);
     roll(l, run, ops, n, kind == RUN_B);
     if (kind == RUN_F && chunk_of_value(l, l->g->loss) == chunk)
         add_report(l, run, CALL_LOSS, 0, l->g->loss);
@@ -636,8 +661,8 @@ static void lower_device(Lower *l, int device, const Lists *lists)
     begin_device(l, device);
     Device *d = &p->devices.at[device];
     static const RunKind forward[] = {RUN_F, RUN_E};
-    for (int i = 0; i < d->chunks.n; i++)
-        for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < 2; k++) /* all F before any E: what E loads, training does not see */
+        for (int i = 0; i < d->chunks.n; i++) {
             int c = d->chunks.at[i], at = c * RUN_KINDS + (int)forward[k];
             lower_run(l, c, forward[k], lists->ops + lists->first[at],
                       lists->first[at + 1] - lists->first[at]);
@@ -701,6 +726,7 @@ Program *lower(Model *m, Placement *pl, Diag *d)
                .travels = ARENA_ARRAY(a, bool, g->values.n + 1),
                .shared = ARENA_ARRAY(a, bool, g->weights.n + 1),
                .uses = ARENA_ARRAY(a, int, g->weights.n + 1),
+               .loader = ARENA_ARRAY(a, int, g->inputs.n + 1),
                .position = ARENA_ARRAY(a, int, g->ops.n + 1)};
     for (ValueId v = 0; v < g->values.n; v++)
         l.home[v].buffer = l.source[v].buffer = NONE;

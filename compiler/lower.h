@@ -26,6 +26,7 @@ typedef struct {
     bool *travels;   /* [values]: some other device uses it */
     bool *shared;    /* [weights]: used on more than one device */
     int *uses;       /* [weights] */
+    int *loader;     /* [inputs]: the chunk whose F loads it on this device, or NONE */
     int *position;   /* [ops]: in the list under way, or NONE */
     ValueId *entry;  /* [buffers of the device]: the value at member -1 (or count), or NONE */
     int entry_cap;

@@ -281,6 +281,11 @@ static void place_backward(const Placer *p, Placement *pl)
     for (OpId o = p->nforward; o < g->ops.n; o++) {
         const Op *op = &g->ops.at[o];
         int chunk = pl->chunk_of[op->forward];
+        for (int i = 0; i < op->nin; i++) { /* a recompute region that is cut */
+            ValueId was = op->in[i] == NONE ? NONE : g->original[op->in[i]];
+            if (was != NONE && pl->chunk_of[g->values.at[was].def] != chunk)
+                op->in[i] = was;
+        }
         for (int i = 0; i < op->nin; i++) {
             OpId def = op->in[i] == NONE ? NONE : g->values.at[op->in[i]].def;
             if (def != NONE && def >= p->nforward && pl->chunk_of[def] < chunk)

@@ -74,8 +74,10 @@ static double ready_at(const Greedy *s, RunKind run, int chunk, int m)
     const Chunk *c = &s->p->chunks.at[chunk];
     double at = 0;
     const double *finish = s->finish[run == RUN_B];
-    for (int i = 0; i < c->after[run].n; i++) {
-        int other = c->after[run].at[i];
+    int nmetrics = s->eval ? c->after[RUN_E].n : 0; /* E follows F at once */
+    for (int i = 0; i < c->after[run].n + nmetrics; i++) {
+        int k = i - c->after[run].n;
+        int other = k < 0 ? c->after[run].at[i] : c->after[RUN_E].at[k];
         bool done = run == RUN_B ? s->next_b[other] > m : s->next_f[other] > m;
         if (!done)
             return -1;

@@ -69,13 +69,13 @@ static int gradients_copy(const Trainer *t, Checked *checked, Problem *p)
         const Weight *w = t->weights.owner[i];
         if (w->run->frozen)
             continue;
-        if (w->run->grad < 0)
-            return problem_set(p, EXIT_RUN, "weight '%s' is trained but has no gradient", w->name);
         Checked *c = &checked[i];
-        c->gradient = malloc((size_t)w->count * sizeof *c->gradient);
+        c->gradient = calloc((size_t)w->count, sizeof *c->gradient);
         if (!c->gradient)
             return problem_no_memory(p, "the gradients");
         c->weight = w;
+        if (w->run->grad < 0)
+            continue; /* only metrics use it: the loss must not change with it */
         const real *g = weight_at(t, w, w->run->grad, w->run->grad_stride);
         for (int64_t e = 0; e < w->count; e++) {
             c->gradient[e] = (double)g[e];

@@ -325,7 +325,10 @@ case_build()
     ./m --steps 2 >/dev/null || fail "the trainer does not run"
     run 0 build m.mdl -q -o other
     [ -z "$out$err" ] || fail "$what: is not silent"
-    cmp -s m other || fail "two builds differ"
+    case ${MDL_CFLAGS:-} in
+    *sanitize*) echo "not compared: sanitizers write the directory into the trainer" ;;
+    *) cmp -s m other || fail "two builds differ" ;;
+    esac
     run 0 build m.mdl -v
     has "stage_1.c" "$err"
     CC="env cc"

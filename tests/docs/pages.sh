@@ -16,7 +16,7 @@
 #     ```c MODEL FILE        stands, line by line, in FILE as emitted of MODEL; a line of three
 #                            dots in a comment stands for any number of lines
 #     ```csv FILE            a file of data
-#     ```text, ```python …   shown only
+#     ```text sample, ```python, ```json, and ```text after none of the above: shown only
 #
 # All examples of a page run in one scratch directory, in their order, with mdlc in the PATH
 # and the repository's models in models/.
@@ -91,7 +91,7 @@ check()
 # The body of the block that follows, which must be text.
 following_text()
 {
-    awk -v n="$(($1 + 1))" '$1 == n && $3 == "text" { found = 1 } END { exit !found }' \
+    awk -v n="$(($1 + 1))" '$1 == n && $3 == "text" && $4 != "sample" { found = 1 } END { exit !found }' \
         "$scratch/blocks/index" && echo "$scratch/blocks/$(($1 + 1)).body"
 }
 
