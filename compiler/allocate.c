@@ -182,6 +182,47 @@ static int largest_first(const void *a, const void *b)
     return p > q ? -1 : p < q;
 }
 
+/* What would make the plan fit, as far as numbers can tell. */
+static void suggest(const Program *p, const Device *d, Diag *diag)
+{
+    Arena *a = p->graph->arena;
+    int64_t limit = p->model->settings.devices.memory, all = 0, largest = 0;
+    int64_t fixed = d->bytes - d->class_bytes[BUFFER_KEPT] - d->class_bytes[BUFFER_SCRATCH];
+    for (int i = 0; i < p->devices.n; i++) {
+        const Device *x = &p->devices.at[i];
+        all += x->bytes - x->class_bytes[BUFFER_KEPT] - x->class_bytes[BUFFER_SCRATCH];
+        for (int b = 0; b < x->buffers.n; b++)
+            if (x->buffers.at[b].class == BUFFER_WEIGHT && x->buffers.at[b].size > largest)
+                largest = x->buffers.at[b].size;
+    }
+    const char *state = d->class_bytes[BUFFER_STATE] ? ", or an optimizer with less state" : "";
+    if (largest > limit) {
+        diag_help(diag, "one weight alone has %s: it has to be made smaller",
+                  show_bytes(a, largest));
+    } else if (fixed > limit) {
+        int64_t stages = (all + limit - 1) / limit;
+        diag_help(diag, "weights, gradients and optimizer alone need %s: at least %lld devices%s",
+                  show_bytes(a, fixed),
+                  (long long)(stages > p->devices.n ? stages : p->devices.n + 1), state);
+    } else {
+        int64_t each = (d->bytes - fixed) / p->microbatch, batch = p->model->settings.train.batch;
+        int64_t fits = each > 0 ? (limit - fixed) / each : 0;
+        fits = fits < p->microbatch ? fits : p->microbatch - 1;
+        while (fits > 1 && batch % fits != 0)
+            fits--;
+        bool gpipe = p->model->settings.parallel.schedule == SCHEDULE_GPIPE;
+        if (gpipe) /* which keeps the whole batch, whatever the micro-batch */
+            fits = 0;
+        if (fits >= 1)
+            diag_help(diag, "parallel.microbatch = %lld should fit", (long long)fits);
+        if (gpipe && p->devices.n < p->microbatches)
+            diag_help(diag, "schedule = 1f1b keeps at most %d micro-batches instead of %d",
+                      p->devices.n, p->microbatches);
+        else if (fits < 1)
+            diag_help(diag, "more devices, or recompute { } around the layers%s", state);
+    }
+}
+
 /* The device's largest things, and what would make the plan fit. */
 static void report_limit(const Program *p, Device *d, Diag *diag)
 {
@@ -198,29 +239,7 @@ static void report_limit(const Program *p, Device *d, Diag *diag)
         text_printf(&t, "%s%s (%s, %s)", b ? ", " : "", sorted[b]->name,
                     buffer_class_name(sorted[b]->class), show_bytes(a, buffer_bytes(sorted[b])));
     diag_help(diag, "the largest: %s", t.at);
-    int64_t fixed = d->class_bytes[BUFFER_WEIGHT] + d->class_bytes[BUFFER_GRAD] +
-                    d->class_bytes[BUFFER_STATE];
-    if (fixed > limit->memory) {
-        int64_t all = 0;
-        for (int i = 0; i < p->devices.n; i++)
-            for (int k = BUFFER_WEIGHT; k <= BUFFER_STATE; k++)
-                all += p->devices.at[i].class_bytes[k];
-        int64_t stages = (all + limit->memory - 1) / limit->memory;
-        diag_help(diag,
-                  "weights, gradients and optimizer alone need %s: at least %lld devices, or "
-                  "an optimizer with less state",
-                  show_bytes(a, fixed), (long long)(stages > p->devices.n ? stages : p->devices.n + 1));
-        return;
-    }
-    int64_t each = (d->bytes - fixed) / (p->microbatch > 0 ? p->microbatch : 1);
-    int64_t fits = each > 0 ? (limit->memory - fixed) / each : 0;
-    if (fits >= 1)
-        diag_help(diag, "parallel.microbatch = %lld would fit", (long long)fits);
-    if (p->model->settings.parallel.schedule == SCHEDULE_GPIPE)
-        diag_help(diag, "schedule = 1f1b keeps at most %d micro-batches instead of %d",
-                  p->devices.n < p->microbatches ? p->devices.n : p->microbatches, p->microbatches);
-    else if (fits < 1)
-        diag_help(diag, "more devices, or a smaller batch or model, would fit");
+    suggest(p, d, diag);
 }
 
 bool allocate(Program *p, Diag *diag)
@@ -254,9 +273,10 @@ bool allocate(Program *p, Diag *diag)
                 d->buffers.at[b].offset += at;
         d->class_bytes[BUFFER_SCRATCH] = most;
         d->bytes = at + most;
-        int64_t limit = p->model->settings.devices.memory;
-        if (limit > 0 && d->bytes > limit)
-            report_limit(p, d, diag);
     }
+    int64_t limit = p->model->settings.devices.memory;
+    for (int i = 0; i < p->devices.n && limit > 0; i++)
+        if (p->devices.at[i].bytes > limit)
+            report_limit(p, &p->devices.at[i], diag);
     return diag_errors(diag) == 0;
 }

@@ -4,7 +4,7 @@
  * operation that is an operand, so that precedence can be seen. Two texts with the same dump mean
  * the same. */
 #include "ast_show.h"
-#include "settings.h"
+#include "front.h"
 
 static void indent(Text *t, int level)
 {

@@ -56,4 +56,9 @@ const char *show_count(Arena *a, int64_t n);
 const char *show_bytes(Arena *a, int64_t n);
 const char *show_quantity(Arena *a, double n, const char *unit);
 
+/* The character at s, its length in *length; -1 where the bytes are not UTF-8. */
+int32_t utf8_decode(const char *s, size_t size, int *length);
+/* Whether the character moves, hides or reorders others: controls, bidirectional marks. */
+bool char_is_unsafe(int32_t c);
+
 #endif

@@ -104,13 +104,35 @@ static void find_run_links(Comm *c)
 
 /* ----------------------------------------------------------------- simulation */
 
+/* Can the run start at `*at` or later, by the runs done[chunk][kind][m] of other chunks? What
+ * a metric reads may come from another chunk's E. */
+static bool can_start(const Comm *c, Slot s, const double *done, double *at)
+{
+    const Chunk *chunk = &c->p->chunks.at[s.chunk];
+    RunKind kinds[2] = {s.run == RUN_B ? RUN_B : RUN_F, RUN_E};
+    for (int i = 0; i < chunk->after[s.run].n; i++) {
+        int other = chunk->after[s.run].at[i];
+        int n = s.run == RUN_E && c->p->chunks.at[other].has[RUN_E] ? 2 : 1;
+        for (int k = 0; k < n; k++) {
+            double x = done[(other * RUN_KINDS + (int)kinds[k]) * c->M + s.m];
+            if (x < 0)
+                return false;
+            *at = x > *at ? x : *at;
+        }
+    }
+    return true;
+}
+
+/* No run takes no time: what it reads would not be sure to come before what follows it. */
+static const double SHORT = 0.125;
+
 /* Unit times of every run, in whatever order the devices can go on. */
 static void simulate(Comm *c)
 {
     Program *p = c->p;
     int C = p->chunks.n, M = c->M, D = p->devices.n;
-    double *done = ARENA_ARRAY(c->arena, double, C * 2 * M);
-    for (int i = 0; i < C * 2 * M; i++)
+    double *done = ARENA_ARRAY(c->arena, double, C * RUN_KINDS * M);
+    for (int i = 0; i < C * RUN_KINDS * M; i++)
         done[i] = -1;
     int *next = ARENA_ARRAY(c->arena, int, D);
     bool moved = true;
@@ -119,22 +141,13 @@ static void simulate(Comm *c)
         for (int d = 0; d < D; d++)
             for (; next[d] < c->slots[d].n; next[d]++) {
                 Slot s = c->slots[d].at[next[d]];
-                const Chunk *chunk = &p->chunks.at[s.chunk];
-                int way = s.run == RUN_B;
                 double t = next[d] ? c->finish[d][next[d] - 1] : 0;
-                bool ready = true;
-                for (int i = 0; i < chunk->after[s.run].n && ready; i++) {
-                    double x = done[(chunk->after[s.run].at[i] * 2 + way) * M + s.m];
-                    ready = x >= 0;
-                    t = x > t ? x : t;
-                }
-                if (!ready)
+                if (!can_start(c, s, done, &t))
                     break;
                 c->start[d][next[d]] = t;
-                t += s.run == RUN_F ? 1 : s.run == RUN_B ? 2 : 0;
+                t += s.run == RUN_F ? 1 : s.run == RUN_B ? 2 : SHORT;
                 c->finish[d][next[d]] = t;
-                if (s.run != RUN_E)
-                    done[(s.chunk * 2 + way) * M + s.m] = t;
+                done[(s.chunk * RUN_KINDS + (int)s.run) * M + s.m] = t;
                 moved = true;
             }
     }

@@ -7,7 +7,6 @@
 #define _GNU_SOURCE 1
 #endif
 #include "diag_list.h"
-#include "parse.h"
 
 #include <stdlib.h>
 #include <string.h>

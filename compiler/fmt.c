@@ -9,7 +9,7 @@
  * is not deeper in brackets, passes column 100. What decides are tokens and comments
  * alone, never the layout that was, which is why formatting twice changes nothing. */
 #include "model_parser.h"
-#include "settings.h"
+#include "front.h"
 
 #include <string.h>
 

@@ -361,6 +361,12 @@ static void find_input(Lower *l, Chunk *c, ValueId root, IntList *inputs)
         run_after(l, c, l->kind, loader);
 }
 
+static int chunk_of_value(const Lower *l, ValueId v)
+{
+    OpId def = l->g->values.at[lower_root(l, v)].def;
+    return def == NONE ? 0 : l->pl->chunk_of[def];
+}
+
 static void add_loads(Lower *l, Chunk *c, Run *run, const OpId *ops, int n)
 {
     IntList inputs = {0};
@@ -371,6 +377,11 @@ static void add_loads(Lower *l, Chunk *c, Run *run, const OpId *ops, int n)
             if (root != NONE && l->g->values.at[root].kind == VALUE_INPUT)
                 find_input(l, c, root, &inputs);
         }
+    }
+    for (int i = 0; l->kind == RUN_E && i < l->g->metrics.n; i++) {
+        ValueId root = lower_root(l, l->g->metrics.at[i].value);
+        if (l->g->values.at[root].kind == VALUE_INPUT && chunk_of_value(l, root) == c->number)
+            find_input(l, c, root, &inputs);
     }
     if (inputs.n)
         VEC_PUSH(l->arena, &run->steps, (Step){.turns = 1, .ncalls = inputs.n});
@@ -391,12 +402,6 @@ static void add_report(Lower *l, Run *run, CallKind kind, int number, ValueId v)
         VEC_PUSH(l->arena, &run->steps, (Step){.first = run->calls.n, .turns = 1});
     VEC_PUSH(l->arena, &run->calls, call);
     run->steps.at[run->steps.n - 1].ncalls++;
-}
-
-static int chunk_of_value(const Lower *l, ValueId v)
-{
-    OpId def = l->g->values.at[lower_root(l, v)].def;
-    return def == NONE ? 0 : l->pl->chunk_of[def];
 }
 
 /* Which other chunks make operands of the operation. */

@@ -7,7 +7,7 @@
 #define _GNU_SOURCE 1
 #endif
 #include "parse.h"
-#include "settings.h"
+#include "front.h"
 
 #include <stdlib.h>
 #include <string.h>

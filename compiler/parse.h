@@ -52,10 +52,6 @@ bool parse_text(Parser *p);
 char *source_read(Arena *a, const char *path, size_t *size, const char **why);
 /* Refuses NUL, control bytes, bad UTF-8 and invisible characters that change the order of text. */
 bool source_check(Diag *d, int file, const char *text, size_t size);
-/* The character at s, its length in *length; -1 where the bytes are not UTF-8. */
-int32_t utf8_decode(const char *s, size_t size, int *length);
-/* Whether the character moves, hides or reorders others: controls, bidirectional marks. */
-bool char_is_unsafe(int32_t c);
 
 /* Scanner. */
 int scan_token(Parser *p, int kind, size_t length, Place *at);

@@ -25,7 +25,7 @@ typedef struct {
     int nforward; /* forward operations come first */
     int ndevices; /* gpu[0] … gpu[ndevices - 1] */
     int *device;  /* [forward ops]: NONE until placed */
-    double *cost; /* [forward ops]: seconds of forward and backward */
+    double *cost; /* [forward ops]: seconds of forward and backward, or memory */
     double *load; /* [devices] */
     double *crossing; /* [forward ops]: bytes alive between op - 1 and op */
 } Placer;
@@ -199,10 +199,38 @@ static void find_crossing(Placer *p)
         p->crossing[o] = alive += delta[o];
 }
 
+/* Bytes that an operation brings to its device: what it makes, for the micro-batches in
+ * flight, and the weights that it is the first to use, with gradients and state. */
+static void find_memory(Placer *p, const Model *m, int64_t samples)
+{
+    const Graph *g = p->g;
+    bool *seen = ARENA_ARRAY(g->arena, bool, g->weights.n + 1);
+    const Train *t = &m->settings.train;
+    int copies = t->optimizer != OPTIMIZER_SGD ? 4 : t->momentum > 0 ? 3 : 2;
+    for (OpId o = 0; o < p->nforward; o++) {
+        const Op *op = &g->ops.at[o];
+        for (int i = 0; i < op->nout && op->kind != OP_RESHAPE; i++)
+            p->cost[o] += (double)(shape_count(&g->values.at[op->out[i]].shape) * samples) *
+                          p->ndevices;
+        for (int i = 0; i < op->nin; i++) {
+            const Value *v = op->in[i] == NONE ? NULL : &g->values.at[op->in[i]];
+            if (!v || v->kind != VALUE_WEIGHT || seen[v->index])
+                continue;
+            seen[v->index] = true;
+            bool frozen = g->weights.at[v->index].frozen;
+            p->cost[o] += (double)shape_count(&v->shape) * (frozen ? 1 : copies);
+        }
+    }
+}
+
 /* What the forward operation and its gradients cost. */
 static void find_costs(Placer *p, const Model *m, int64_t samples)
 {
     const Graph *g = p->g;
+    if (m->settings.parallel.split == SPLIT_MEMORY) {
+        find_memory(p, m, samples);
+        return;
+    }
     for (OpId o = 0; o < g->ops.n; o++) {
         const Op *op = &g->ops.at[o];
         OpId home = op->forward == NONE ? o : op->forward;

@@ -2,7 +2,7 @@
 #ifndef MDLC_SETTINGS_H
 #define MDLC_SETTINGS_H
 
-#include "diag.h"
+#include "front.h"
 #include "graph.h"
 
 typedef enum { SCHEDULE_1F1B, SCHEDULE_GPIPE, SCHEDULE_INTERLEAVED, SCHEDULE_ZERO_BUBBLE } ScheduleKind;
@@ -81,22 +81,7 @@ typedef struct {
     Settings settings;
 } Model;
 
-typedef struct {
-    const char *const *defines; /* -D name=value */
-    int ndefines;
-    const char *const *sets; /* --set block.key=value */
-    int nsets;
-    const char *const *include_dirs; /* -I */
-    int ninclude_dirs;
-} FrontOptions;
-
-struct Ast;
-/* Reads and parses path ("-": standard input) and what it imports. NULL after errors. */
-struct Ast *parse_file(Arena *a, Diag *d, const char *path, const FrontOptions *o);
 /* Elaborates; NULL after errors (all of them reported). */
 Model *elaborate(Arena *a, Diag *d, struct Ast *ast, const FrontOptions *o);
-void ast_dump(const struct Ast *ast, FILE *to);
-/* The canonical layout of one file's text, comments kept; NULL after errors. */
-char *format_source(Arena *a, Diag *d, const char *name, const char *text, size_t size);
 
 #endif

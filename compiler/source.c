@@ -54,38 +54,7 @@ char *source_read(Arena *a, const char *path, size_t *size, const char **why)
     return text;
 }
 
-int32_t utf8_decode(const char *s, size_t size, int *length)
-{
-    static const int32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    const unsigned char *u = (const unsigned char *)s;
-    *length = 1;
-    if (u[0] < 0x80)
-        return u[0];
-    int n = 2 + (u[0] >= 0xe0) + (u[0] >= 0xf0);
-    if (u[0] < 0xc2 || u[0] > 0xf4 || (size_t)n > size)
-        return -1;
-    int32_t c = u[0] & (0xff >> (n + 1));
-    for (int i = 1; i < n; i++) {
-        if ((u[i] & 0xc0) != 0x80)
-            return -1;
-        c = c << 6 | (u[i] & 0x3f);
-    }
-    if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
-        return -1;
-    *length = n;
-    return c;
-}
 
-bool char_is_unsafe(int32_t c)
-{
-    return c < 0x20 || (c >= 0x7f && c < 0xa0) ||         /* C0, C1 */
-           c == 0xad || c == 0x61c || c == 0x180e ||      /* soft hyphen, Arabic mark */
-           c == 0x200b || c == 0x200e || c == 0x200f ||   /* zero width, direction marks */
-           (c >= 0x2028 && c <= 0x202e) ||                /* line ends, embeddings */
-           (c >= 0x2060 && c <= 0x206f) ||                /* joiners, isolates */
-           c == 0xfeff || (c >= 0xfff9 && c <= 0xfffb) || /* byte order mark, annotations */
-           (c & 0xfffe) == 0xfffe || (c >= 0xe0000 && c <= 0xe0fff); /* none, tags */
-}
 
 static void report(Diag *d, Place at, int32_t c, unsigned char byte)
 {

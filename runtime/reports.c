@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#define XXH_STATIC_LINKING_ONLY /* for the size of XXH64_state_t */
 #include <xxhash.h>
 
 #include "trainer.h"
@@ -216,10 +217,15 @@ void phase_end(Stage *s)
 
 uint64_t dropout_key(const Stage *s, const char *prefix, int64_t number, const char *suffix)
 {
-    char name[512];
-    int n = number < 0 ? snprintf(name, sizeof name, "%s", prefix)
-                       : snprintf(name, sizeof name, "%s%lld%s", prefix, (long long)number, suffix);
-    size_t length = n < (int)sizeof name ? (size_t)n : sizeof name - 1;
+    char digits[24];
     uint64_t step = (uint64_t)s->step;
-    return XXH64(name, length, XXH64(&step, sizeof step, s->trainer->seed));
+    XXH64_state_t state;
+    XXH64_reset(&state, XXH64(&step, sizeof step, s->trainer->seed));
+    XXH64_update(&state, prefix, strlen(prefix));
+    if (number >= 0) {
+        int n = snprintf(digits, sizeof digits, "%lld", (long long)number);
+        XXH64_update(&state, digits, (size_t)n);
+        XXH64_update(&state, suffix, strlen(suffix));
+    }
+    return XXH64_digest(&state);
 }

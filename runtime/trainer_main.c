@@ -115,7 +115,8 @@ static int trainer_run(Trainer *t, Problem *p)
     TRY(model_check(t->model, p));
     if (o->check_gradients && sizeof(real) != 8)
         return problem_set(p, EXIT_USE,
-                           "--check-gradients needs a trainer built with real = double (MDL_F64)");
+                           "--check-gradients needs a trainer that computes in double: build it "
+                           "with `mdlc build --set train.precision=f64`");
     threads_choose(t);
     TRY(weights_prepare(t, &done, p));
     TRY(data_prepare(t, done < t->steps || o->check_gradients, p));

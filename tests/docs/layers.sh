@@ -42,7 +42,7 @@ function stem(path)
 BEGIN {
     split("base syntax graph passes program emit main", name, " ")
     layer(1, "base table diag diag_list diag_print diag_json jobs")
-    layer(2, "ast ast_show ast_dump parse lex syntax source fmt model model_parser")
+    layer(2, "front ast ast_show ast_dump parse lex syntax source fmt model model_parser")
     layer(3, "graph graph_dump settings.h ops")
     layer(4, "elaborate arith blocks calls calls_image calls_layers calls_loss calls_tensor " \
              "calls_weights catalogue command_text eval layers limits match operations prune " \
@@ -53,11 +53,6 @@ BEGIN {
     layer(6, "emit emit_map emit_ops emit_schedule emit_stage emit_text emit_trainer " \
              "plan plan_layers plan_trace report_text report_json csv dot svg svg_rows svg_text")
     layer(7, "main driver options help build cache doctor files_out report toolchain")
-
-    except("diag_print.c", "parse.h")
-    except("ast_dump.c", "settings.h")
-    except("fmt.c", "settings.h")
-    except("parse.c", "settings.h")
 }
 function layer_of(file)
 {

@@ -196,6 +196,33 @@ static void test_strange_loops(void **state)
         }
 }
 
+/* A region keeps only what comes into it, also where the split cuts it. */
+static void test_recompute_keeps_less(void **state)
+{
+    (void)state;
+    for (int gpus = 1; gpus <= 4; gpus *= 2) {
+        char parts[32], devices[32];
+        snprintf(parts, sizeof parts, "parts=%d", gpus);
+        snprintf(devices, sizeof devices, "gpus=%d", gpus);
+        const char *const keep[] = {parts, devices, "again=0", NULL};
+        const char *const again[] = {parts, devices, "again=1", NULL};
+        Compiled a = compile_file(mlp, keep, NULL), b = compile_file(mlp, again, NULL);
+        assert_true(proved(&a) && proved(&b));
+        for (int d = 0; d < gpus; d++)
+            assert_true(kept_bytes(&b, d) < kept_bytes(&a, d));
+        compiled_free(&a);
+        compiled_free(&b);
+    }
+    static const char cut[] = "model m { input x : f32[8]; target y : i32; recompute {\n"
+                              "a = gelu(linear(x, 8) as p) @gpu[0]; b = gelu(linear(a, 8) as q) @gpu[0];\n"
+                              "c = gelu(linear(b + a, 8) as r) @gpu[1]; }\n"
+                              "loss cross_entropy(c, y); }\ntrain { batch = 8; }\n";
+    Compiled c = compile_text(cut, NULL);
+    assert_non_null(c.program);
+    assert_true(proved(&c));
+    compiled_free(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -207,6 +234,7 @@ int main(void)
         cmocka_unit_test(test_memory_limit),
         cmocka_unit_test(test_loops_stay_loops),
         cmocka_unit_test(test_strange_loops),
+        cmocka_unit_test(test_recompute_keeps_less),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

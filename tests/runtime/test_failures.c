@@ -55,7 +55,7 @@ static void wrong_use_is_named(void **state)
         {"--data synthetic --load nowhere.st", "nowhere.st: No such file"},
         {"--data synthetic --export no/where/w.st", "--export no/where/w.st"},
         {"--data synthetic --log no/where/log", "--log no/where/log"},
-        {"--check-gradients --data synthetic", "MDL_F64"},
+        {"--check-gradients --data synthetic", "train.precision=f64"},
     };
     MdlModel m = two_stages();
     for (size_t i = 0; i < sizeof uses / sizeof *uses; i++) {
