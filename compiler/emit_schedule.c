@@ -7,12 +7,16 @@
  *
  *     F0 F1 F2  F3 B0 F4 B1 F5 B2  B3 B4 B5
  *     \_ 3xF _/ \___ 3x(F B) ___/  \_ 3xB _/       warm-up, steady, drain
+ *
+ * No loop crosses the beginning of the steady state: the forward run before the first
+ * backward run belongs to that one.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "emit.h"
 
-typedef enum { ITEM_RUN, ITEM_POST, ITEM_SEND, ITEM_WAIT, ITEM_OTHER } ItemKind;
+typedef enum { ITEM_RUN, ITEM_POST, ITEM_SEND, ITEM_WAIT, ITEM_OTHER, ITEM_STEADY } ItemKind;
 
 typedef struct {
     ItemKind kind;
@@ -23,11 +27,28 @@ typedef VEC(Item) Items;
 
 enum { LONGEST_BLOCK = 64 };
 
+/* The forward run that comes right before the first backward run; NONE: there is none. */
+static int find_steady(const ActionList *list)
+{
+    int forward = NONE;
+    for (int i = 0; i < list->actions.n; i++) {
+        const Action *a = &list->actions.at[i];
+        if (a->kind == ACT_RUN && a->run == RUN_B)
+            return forward;
+        if (a->kind == ACT_RUN && a->run == RUN_F)
+            forward = i;
+    }
+    return NONE;
+}
+
 static Items make_items(Emit *e, const ActionList *list)
 {
     Items items = {0};
+    int steady = find_steady(list);
     for (int i = 0; i < list->actions.n; i++) {
         const Action *a = &list->actions.at[i];
+        if (i == steady && e->p->model->settings.parallel.schedule != SCHEDULE_GPIPE)
+            VEC_PUSH(e->arena, &items, (Item){ITEM_STEADY, 0, 0});
         for (int w = 0; w < a->nwaits; w++) {
             const Action *on = &list->actions.at[list->waits.at[a->first_wait + w]];
             if (on->kind == ACT_RECV && action_stream(a) == 0)
@@ -63,22 +84,42 @@ static int repeats(const Items *items, int at, int length)
             if (k >= items->n)
                 return n;
             const Item *x = &items->at[at + j], *y = &items->at[k];
-            if (x->kind == ITEM_OTHER || x->kind != y->kind || x->id != y->id || y->m != x->m + n)
+            if (x->kind >= ITEM_OTHER || x->kind != y->kind || x->id != y->id || y->m != x->m + n)
                 return n;
         }
 }
 
-const char *emit_link_name(Emit *e, int link)
+enum { LINK_NAME = 128 };
+
+static void plain_link_name(const Emit *e, const Link *l, char name[LINK_NAME])
 {
-    const Link *l = &e->p->links.at[link];
     bool in = l->to == e->stage;
     const Ref *r = in ? &l->target : &l->source;
-    const char *what = l->kind == LINK_WEIGHT            ? "W_"
-                       : l->kind == LINK_ACTIVATION      ? ""
-                                                         : "D_";
-    return arena_printf(e->arena, "%s_%d_%s%s%s", in ? "FROM" : "TO", in ? l->from : l->to, what,
-                        e->d->buffers.at[r->buffer].name,
-                        r->at ? arena_printf(e->arena, "_%d", r->at) : "");
+    const char *what = l->kind == LINK_WEIGHT       ? "W_"
+                       : l->kind == LINK_ACTIVATION ? ""
+                                                    : "D_";
+    int n = snprintf(name, LINK_NAME, "%s_%d_%s%s", in ? "FROM" : "TO", in ? l->from : l->to, what,
+                     e->d->buffers.at[r->buffer].name);
+    if (r->at && n < LINK_NAME)
+        snprintf(name + n, (size_t)(LINK_NAME - n), "_%d", r->at);
+}
+
+/* A value called h_2 and the third turn of h have one plain name, as have D_h and the gradient
+ * of h; the later link's gets its number, after the two underscores that no plain name holds. */
+const char *emit_link_name(Emit *e, int link)
+{
+    char name[LINK_NAME], other[LINK_NAME];
+    const Link *l = &e->p->links.at[link];
+    plain_link_name(e, l, name);
+    for (int i = 0; i < link; i++) {
+        const Link *x = &e->p->links.at[i];
+        if (x->from != l->from || x->to != l->to)
+            continue;
+        plain_link_name(e, x, other);
+        if (strcmp(name, other) == 0)
+            return arena_printf(e->arena, "%s__%d", name, link);
+    }
+    return arena_strndup(e->arena, name, strlen(name));
 }
 
 const char *emit_run_function(Emit *e, RunKind run, int chunk)
@@ -112,6 +153,8 @@ static void print_item(Emit *e, const Item *x, const char *m)
     }
     case ITEM_WAIT:
         emit_line(e, "TRY(link_wait(s, %s, %s));", emit_link_name(e, x->id), m);
+        break;
+    case ITEM_STEADY:
         break;
     case ITEM_OTHER:
         emit_line(e, "TRY(%s(s));",
