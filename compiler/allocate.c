@@ -34,13 +34,14 @@ typedef struct {
     int *life_of; /* [buffers]: NONE where the phase does not touch it */
 } PhaseLives;
 
-static void extend(PhaseLives *x, int buffer, const Step *step, int call)
+/* by_turn: every turn has a tensor of its own, as only the loop that makes it sees a ring of 1. */
+static void extend(PhaseLives *x, int buffer, bool by_turn, const Step *step, int call)
 {
     Buffer *b = buffer == NONE ? NULL : &x->d->buffers.at[buffer];
     if (!b || b->class != BUFFER_SCRATCH)
         return;
     int from = call, to = call;
-    bool local = b->count > 1 && b->ring == 1;
+    bool local = by_turn && b->ring == 1;
     if (step->turns > 1 && !local) {
         from = step->first;
         to = step->first + step->ncalls - 1;
@@ -63,8 +64,8 @@ static void find_lives(PhaseLives *x)
             const Call *c = &x->run->calls.at[n];
             for (int i = 0; i < c->nin + c->nout; i++) {
                 const Ref *r = i < c->nin ? &c->in[i] : &c->out[i - c->nin];
-                extend(x, r->buffer, step, n);
-                extend(x, r->entry, step, n);
+                extend(x, r->buffer, r->by_turn, step, n);
+                extend(x, r->entry, false, step, n);
             }
         }
     }
@@ -145,11 +146,11 @@ static int64_t place_scratch(Program *p, Device *d, const Run *run)
 {
     Arena *a = p->graph->arena;
     PhaseLives x = {.arena = a,
-                .p = p,
-                .d = d,
-                .run = run,
-                .lives = ARENA_ARRAY(a, Life, d->buffers.n + 1),
-                .life_of = ARENA_ARRAY(a, int, d->buffers.n + 1)};
+                    .p = p,
+                    .d = d,
+                    .run = run,
+                    .lives = ARENA_ARRAY(a, Life, d->buffers.n + 1),
+                    .life_of = ARENA_ARRAY(a, int, d->buffers.n + 1)};
     for (int b = 0; b < d->buffers.n; b++)
         x.life_of[b] = NONE;
     find_lives(&x);

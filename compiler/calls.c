@@ -2,6 +2,7 @@
  * the arguments, and lets the rule of the row make its operations. */
 #include "calls.h"
 
+#include <math.h>
 #include <string.h>
 
 typedef struct {
@@ -46,6 +47,7 @@ static const Signature *row_signature(Elab *e, int row)
     if (!e->signatures[row]) {
         e->signatures[row] = ARENA_NEW(e->arena, struct Signature);
         signature_parse(e->arena, e->signatures[row], rows[row].name, rows[row].signature);
+        e->signatures[row]->numbers = op_is_map(rows[row].kind);
     }
     return e->signatures[row];
 }
@@ -95,7 +97,7 @@ Term eval_call(Elab *e, const Expr *x, const Name *hint)
         return initial_call(e, x);
     if (block < 0 && row < 0)
         return unknown_call(e, x);
-    if (!e->scope) {
+    if (!e->scope && !(block < 0 && op_is_map(rows[row].kind))) {
         elab_error(e, x->at, "only constants can be used here, and %s makes a tensor", name);
         return term_error(x->at);
     }
@@ -206,9 +208,48 @@ bool call_emit(Call *c, Op op, const ValueId *in, int nin, Dtype type, Shape sha
     return call_finish(c, elab_add1(c->e, op, in, nin, type, shape));
 }
 
-/* relu(x) and all the others that are element by element. */
+/* The function of a number; NAN where it has no value. */
+static double map_number(OpKind kind, double x)
+{
+    switch (kind) {
+    case OP_NEG:
+        return -x;
+    case OP_RELU:
+        return x > 0 ? x : 0;
+    case OP_GELU:
+        return 0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+    case OP_SILU:
+        return x / (1 + exp(-x));
+    case OP_SIGMOID:
+        return 1 / (1 + exp(-x));
+    case OP_TANH:
+        return tanh(x);
+    case OP_EXP:
+        return exp(x);
+    case OP_LOG:
+        return log(x);
+    case OP_SQRT:
+        return sqrt(x);
+    case OP_ABS:
+        return fabs(x);
+    default:
+        return NAN;
+    }
+}
+
+/* relu(x) and all the others that are element by element; of a number, a number. */
 bool call_map(Call *c)
 {
+    Term arg = call_arg(c, "x");
+    if (term_is_number(arg)) {
+        double y = map_number(c->kind, term_number(arg));
+        if (!isfinite(y)) {
+            elab_error(c->e, c->at, "%s of %g is no number", c->name, term_number(arg));
+            return false;
+        }
+        c->result = (Term){.kind = TERM_REAL, .at = c->at, .real = y};
+        return true;
+    }
     ValueId x = call_float(c, "x");
     if (x == NONE || !call_name_layer(c, NAME_PLAIN))
         return false;

@@ -492,7 +492,7 @@ static void tie(Lower *l, WeightId w)
     }
     for (int d = 0; d < p->devices.n; d++) {
         WeightRun *copy = d == owner ? NULL : find_weight(&p->devices.at[d], w);
-        if (copy && !weight->frozen)
+        if (copy && l->uses[w] > 0)
             add_tied_link(l, LINK_WEIGHT, owner, d, home->buffer, copy->buffer, weight->value,
                           weight->name);
     }

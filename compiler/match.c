@@ -145,7 +145,8 @@ static void give(Match *m, int i, const Arg *arg)
     m->given[i] = true;
     m->first[i] = arg->at;
     Term t = eval(e, arg->value);
-    if (t.kind != TERM_ERROR && !fits(e, m->sig->param[i].kind, t)) {
+    bool number = m->sig->numbers && term_is_number(t);
+    if (t.kind != TERM_ERROR && !number && !fits(e, m->sig->param[i].kind, t)) {
         elab_error(e, arg->value->at, "%s of %s wants %s, not %s", m->sig->param[i].name,
                    m->sig->name, kind_wants[m->sig->param[i].kind], term_describe(e, t));
         help_signature(e, m->sig);

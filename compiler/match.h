@@ -29,6 +29,7 @@ typedef struct Signature {
     const char *text; /* as in ops.def */
     int n;
     bool variadic; /* further tensors follow the first */
+    bool numbers;  /* a number will do where a tensor is wanted */
     SigParam param[MATCH_MAX_PARAMS];
 } Signature;
 

@@ -33,6 +33,7 @@ typedef enum { REL_ABSENT, REL_CONST, REL_SAME, REL_LOCAL, REL_CARRIED, REL_MEMB
 typedef struct {
     RelKind kind;
     int pos, out;        /* LOCAL, CARRIED: which result of the body */
+    int buffer;          /* MEMBER: which the turn before reads */
     NamePattern pattern; /* WEIGHT */
     int id_step;         /* WEIGHT: from turn to turn */
 } Rel;
@@ -158,6 +159,7 @@ static bool relate(const Roller *r, Turn a, Turn b, ValueId x, ValueId y, Rel *r
         return weights_alike(r, rx, ry, rel);
     }
     rel->kind = REL_MEMBER;
+    rel->buffer = hx.buffer;
     if (hx.buffer == NONE || l->p->devices.at[l->device].buffers.at[hx.buffer].count == 1)
         return false;
     int step = r->down ? -1 : 1;
@@ -206,7 +208,8 @@ static bool alike(const Roller *r, Turn a, Turn b, Rel *rels, bool first)
             if (first)
                 *rel = now;
             else if (now.kind != rel->kind || now.pos != rel->pos || now.out != rel->out ||
-                     now.id_step != rel->id_step || now.pattern.step != rel->pattern.step)
+                     now.buffer != rel->buffer || now.id_step != rel->id_step ||
+                     now.pattern.step != rel->pattern.step)
                 return false;
         }
     }

@@ -250,6 +250,7 @@ device
 
 type
     : name                              { $$ = ast_type(@$, $1, (ExprList){0}); }
+    | name '[' ']'                      { $$ = ast_type(@$, $1, (ExprList){0}); }
     | name '[' exprs ']'                { $$ = ast_type(@$, $1, $3); }
     ;
 
@@ -267,6 +268,7 @@ expr
     | call AS path                      { $$ = ast_call(p, $1->call.callee, $1->call.args, $3); }
     | '(' expr ')'                      { $$ = $2; }
     | '(' expr ',' exprs ')'            { $$ = ast_tuple(p, @$, $2, $4); }
+    | '[' ']'                           { $$ = ast_list(p, @$, (ExprList){0}, false); }
     | '[' exprs ']'                     { $$ = ast_list(p, @$, $2, false); }
     | '-' expr %prec UNARY              { $$ = ast_unary(p, @1, AST_NEG, $2); }
     | '!' expr %prec UNARY              { $$ = ast_unary(p, @1, AST_NOT, $2); }

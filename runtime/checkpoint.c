@@ -12,17 +12,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "trainer.h"
 
 static int folder_make(const char *folder, Problem *p)
 {
     struct stat st;
-    if (mkdir(folder, 0777) == 0 ||
-        (errno == EEXIST && stat(folder, &st) == 0 && S_ISDIR(st.st_mode)))
+    if (mkdir(folder, 0777) == 0)
         return MDL_OK;
-    return problem_set(p, EXIT_USE, "--save %s: cannot be made a folder: %s", folder,
-                       strerror(errno));
+    int why = errno;
+    if (why != EEXIST || stat(folder, &st) != 0 || !S_ISDIR(st.st_mode))
+        return problem_set(p, EXIT_USE, "--save %s: cannot be made a folder: %s", folder,
+                           strerror(why));
+    if (access(folder, W_OK | X_OK) != 0)
+        return problem_set(p, EXIT_USE, "--save %s: cannot write there: %s", folder,
+                           strerror(errno));
+    return MDL_OK;
 }
 
 /* FOLDER/step-N.safetensors, to be freed; NULL when memory runs out. */

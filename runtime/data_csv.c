@@ -5,6 +5,7 @@
  * the input's own type for every input, whose columns stand side by side in the file.
  * Errors name the line and the column, both from 1.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -57,7 +58,7 @@ static bool field_read(Reader *r, double *value)
         s++;
     bool quoted = *s == '"';
     s += quoted;
-    if (field_ends(*s))
+    if (field_ends(*s) || isspace((unsigned char)*s)) /* strtod would go on to the next line */
         return false;
     if (!digits_read(&s, value)) {
         char *end;
@@ -141,6 +142,11 @@ static int row_read(Reader *r, Array *arrays, const MdlInput *inputs, const int 
                             value));
         }
     }
+    if (*r->at == '\r' && r->at[1] != '\n' && r->at[1] != '\0')
+        return problem_set(r->p, EXIT_RUN,
+                           "%s:%lld: lines end in a carriage return alone; convert it, such as "
+                           "with tr '\\r' '\\n'",
+                           r->path, (long long)r->line);
     if (*r->at == ',')
         return problem_set(r->p, EXIT_RUN, "%s:%lld: has more than %lld columns", r->path,
                            (long long)r->line, (long long)column - 1);

@@ -6,6 +6,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include "data.h"
@@ -92,8 +93,21 @@ static int gzip_status(const Array *a, gzFile gz, Problem *p)
     return problem_set(p, EXIT_RUN, "%s: cannot be uncompressed: %s", a->path, why);
 }
 
+/* More than the machine's memory would end the process, not with a message. */
+static int memory_suffices(const Array *a, size_t bytes, Problem *p)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    if (pages <= 0 || page <= 0 || bytes / (size_t)page < (size_t)pages)
+        return MDL_OK;
+    return problem_set(p, EXIT_RUN,
+                       "%s: its dimensions need %zu bytes, more than this machine's memory; "
+                       "uncompress it with gunzip, so that it can be mapped",
+                       a->path, bytes);
+}
+
 static int read_elements(Array *a, gzFile gz, size_t bytes, Problem *p)
 {
+    TRY(memory_suffices(a, bytes, p));
     size_t have = 0, room = 0;
     unsigned char *memory = NULL;
     while (have < bytes) {

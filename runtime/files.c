@@ -83,7 +83,7 @@ bool size_product(int64_t *out, const int64_t *dim, int rank)
 int file_map(FileBytes *file, const char *path, Problem *p)
 {
     *file = (FileBytes){NULL, 0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe must not keep us here */
     if (fd < 0)
         return problem_set(p, EXIT_USE, "%s: %s", path, strerror(errno));
     struct stat st;
@@ -199,11 +199,19 @@ int file_replace_end(FileReplace *r, bool keep, Problem *p)
     return status;
 }
 
-int file_check_target(const char *option, const char *path, Problem *p)
+int file_check_target(const char *option, const char *path, bool replaced, Problem *p)
 {
     struct stat st;
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+    bool there = stat(path, &st) == 0;
+    if (there && S_ISDIR(st.st_mode))
         return problem_set(p, EXIT_USE, "%s %s: is a directory; a file is wanted", option, path);
+    if (there && replaced && !S_ISREG(st.st_mode))
+        return problem_set(p, EXIT_USE, "%s %s: is no regular file, and would be replaced by one",
+                           option, path);
+    if (there && !replaced)
+        return access(path, W_OK) == 0
+                   ? MDL_OK
+                   : problem_set(p, EXIT_USE, "%s %s: %s", option, path, strerror(errno));
     char *folder = path_folder(path);
     if (!folder)
         return problem_no_memory(p, path);

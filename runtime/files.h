@@ -58,7 +58,8 @@ typedef struct {
 int file_replace_begin(FileReplace *r, const char *path, Problem *p);
 int file_replace_end(FileReplace *r, bool keep, Problem *p);
 
-/* Whether a file can be made at `path`: its folder exists and may be written to. */
-int file_check_target(const char *option, const char *path, Problem *p);
+/* Whether a file can be made at `path`: its folder exists and may be written to, or the file
+ * may. `replaced`: it is to be made by FileReplace, which must not take a device's place. */
+int file_check_target(const char *option, const char *path, bool replaced, Problem *p);
 
 #endif

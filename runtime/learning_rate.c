@@ -1,9 +1,9 @@
 /* learning_rate.c - the rate of a step, from the schedule alone.
  *
  *          lr  /‾‾\__        warm-up: lr s / warmup, so the last step of it has lr;
- *             /      \__     then cosine or linear in the steps left, which
- *            /          \    reaches `min` at the last step; or constant.
- *      step  1  warmup   steps
+ *             /      \__     then constant; or cosine or linear in the steps left: the first of
+ *            /          \    them has lr, the one after the last would have `min`, as in
+ *      step  1  warmup   steps   PyTorch's CosineAnnealingLR with T_max = steps.
  */
 #include <math.h>
 
@@ -16,7 +16,7 @@ double learning_rate(MdlLrSchedule schedule, double lr, double min, int64_t warm
         return lr * (double)step / (double)warmup;
     if (schedule == MDL_LR_CONSTANT || steps <= warmup)
         return lr;
-    double part = (double)(step - warmup) / (double)(steps - warmup);
+    double part = (double)(step - 1 - warmup) / (double)(steps - warmup);
     if (schedule == MDL_LR_LINEAR)
         return lr + (min - lr) * part;
     return min + (lr - min) * 0.5 * (1 + cos(acos(-1.0) * part));

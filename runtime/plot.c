@@ -38,9 +38,10 @@ static double nice_step(double range, int n)
     return power * (part <= 1 ? 1 : part <= 2 ? 2 : part <= 5 ? 5 : 10);
 }
 
+/* A range of a few units in the last place has no step that changes the values: it is none. */
 static Axis axis_new(double low, double high, double from, double to, int parts)
 {
-    if (!(high > low)) {
+    if (!(high - low > 1e-9 * fmax(fabs(low), fabs(high)))) {
         double room = fmax(fabs(low) * 0.1, 1e-3);
         low -= room;
         high += room;
@@ -130,7 +131,9 @@ static void number_print(Plot *plot, double x, double y, const char *class, doub
     char text[48];
     if (fabs(value) < step / 1e6)
         value = 0;
-    if (step >= 1 && fabs(value) < 1e15)
+    if (fabs(value) >= 1e15)
+        snprintf(text, sizeof text, "%.4g", value);
+    else if (step >= 1)
         text_number(text, llround(value));
     else
         snprintf(text, sizeof text, "%.*f", step < 1e-9 ? 9 : (int)ceil(-log10(step) - 1e-9),

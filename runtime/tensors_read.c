@@ -208,11 +208,14 @@ static int header_read(TensorFile *f, size_t *length, Problem *p)
 /* The checksum is XXH64 of the header, with zeros in the checksum's place, and the data. */
 static int checksum_compare(TensorFile *f, size_t length, Problem *p)
 {
+    static const char key[] = "\"xxh64\":\"";
     const char *sum = tensors_metadata(f, "xxh64");
-    char *at = strstr(f->header, "\"xxh64\":\"");
-    if (!sum || strlen(sum) != CHECKSUM_DIGITS || !at)
+    char *at = strstr(f->header, key);
+    /* The first such text need not be the note: it counts only where the note's digits follow. */
+    if (!sum || strlen(sum) != CHECKSUM_DIGITS || !at ||
+        strncmp(at + sizeof key - 1, sum, CHECKSUM_DIGITS) != 0)
         return file_bad(f, "it carries no checksum", p);
-    memset(at + sizeof "\"xxh64\":\"" - 1, '0', CHECKSUM_DIGITS);
+    memset(at + sizeof key - 1, '0', CHECKSUM_DIGITS);
     XXH64_state_t *state = XXH64_createState();
     char *piece = malloc(PIECE);
     int status = state && piece ? MDL_OK : problem_no_memory(p, f->path);
@@ -248,7 +251,7 @@ int tensors_open(TensorFile **out, const char *path, bool checked, Problem *p)
         return problem_no_memory(p, path);
     }
     size_t length = 0;
-    f->fd = open(path, O_RDONLY | O_CLOEXEC);
+    f->fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe must not keep us here */
     int status = f->fd < 0 ? problem_set(p, EXIT_USE, "%s: %s", path, strerror(errno)) : MDL_OK;
     if (status == MDL_OK)
         status = header_read(f, &length, p);

@@ -142,7 +142,8 @@ static int real_read(double *value, const char *option, const char *text, double
     *value = x * unit;
     if (end == text || *end != '\0' || unit == 0 || !isfinite(x) || x < low ||
         (units && *value > 1e9))
-        return value_bad(option, text, units ? "a time such as 90s, 10m or 2h" : "a number", p);
+        return value_bad(option, text, units ? "a time such as 90s, 10m or 2h" : "a number, at least 0",
+                         p);
     return MDL_OK;
 }
 
@@ -214,7 +215,9 @@ static int option_take(Options *o, int code, const char *text, Problem *p)
 static int option_unknown(int code, char **argv, Problem *p)
 {
     char shown[80];
-    const char *arg = argv[optind - 1];
+    /* Among letters behind one dash, getopt is not done with the word yet. */
+    const char letter[] = {'-', (char)optopt, '\0'};
+    const char *arg = optopt > 0 && optopt < OPT_STEPS ? letter : argv[optind - 1];
     text_printable(shown, sizeof shown, arg, strlen(arg));
     if (code == ':')
         return problem_set(p, EXIT_USE, "%s needs a value; see --help", shown);
@@ -232,10 +235,10 @@ static int options_agree(const Options *o, Problem *p)
     if (o->save_every > 0 && !o->save)
         return problem_set(p, EXIT_USE, "--save-every needs --save DIR");
     if (o->export)
-        TRY(file_check_target("--export", o->export, p));
+        TRY(file_check_target("--export", o->export, true, p));
     if (o->trace)
-        TRY(file_check_target("--trace", o->trace, p));
-    return o->plot ? file_check_target("--plot", o->plot, p) : MDL_OK;
+        TRY(file_check_target("--trace", o->trace, false, p));
+    return o->plot ? file_check_target("--plot", o->plot, false, p) : MDL_OK;
 }
 
 int options_parse(Options *o, int argc, char **argv, Problem *p)

@@ -22,7 +22,8 @@ static void on_interrupt(int number)
 void interrupt_watch(struct sigaction old[2])
 {
     /* Back to the default after the first, so that the second ends the process. */
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction action = {.sa_handler = on_interrupt,
+                               .sa_flags = (int)SA_RESETHAND | SA_RESTART};
     sigemptyset(&action.sa_mask);
     interrupted = 0;
     sigaction(SIGINT, &action, &old[0]);
@@ -147,7 +148,8 @@ static int64_t next_stop(const Trainer *t, int64_t done)
 }
 
 /* Evaluation and checkpoints need weights that stand still, so the run is cut where they
- * are due; between the cuts devices run free. */
+ * are due; between the cuts devices run free. What was trained is written before it is
+ * evaluated: a bad sample of the evaluation must not cost the run. */
 int run_train(Trainer *t, int64_t done, Problem *p)
 {
     const Options *o = &t->options;
@@ -157,22 +159,23 @@ int run_train(Trainer *t, int64_t done, Problem *p)
     while (done < t->steps) {
         int64_t stop = next_stop(t, done);
         TRY(run_steps(t, done + 1, stop, &done, p));
-        if (done < stop)
+        if (done < stop || interrupted)
             break;
-        if (t->eval && o->eval_every > 0 && done % o->eval_every == 0) {
-            TRY(run_eval(t, done, p));
-            evaluated = done;
-        }
         if (o->save && o->save_every > 0 && done % o->save_every == 0) {
             TRY(checkpoint_write(t, o->save, done, p));
             saved = done;
         }
+        if (t->eval && o->eval_every > 0 && done % o->eval_every == 0) {
+            TRY(run_eval(t, done, p));
+            evaluated = done;
+        }
         t->journal.last = time_now();
     }
     journal_summary(t, done, done < t->steps ? stop_reason(t) : NULL);
-    if (t->eval && evaluated != done && !interrupted)
-        TRY(run_eval(t, done, p));
     if (o->save && saved != done)
         TRY(checkpoint_write(t, o->save, done, p));
-    return o->export ? weights_export(t, o->export, p) : MDL_OK;
+    if (o->export)
+        TRY(weights_export(t, o->export, p));
+    bool due = t->eval && evaluated != done && !interrupted;
+    return due ? run_eval(t, done, p) : MDL_OK;
 }

@@ -2,14 +2,14 @@
  *
  * Forward and the input's gradient: a tile is some rows, each read while it is in the
  * nearest cache. Gradients of weight and bias: a tile is some columns, summed over all
- * rows in order.
+ * rows in order; blocks of rows are added up in double, so errors do not grow with their number.
  */
 #include <math.h>
 
 #include "vec.h"
 #include "vmath.h"
 
-enum { GRAIN = 1 << 14, COLUMNS = 64 };
+enum { GRAIN = 1 << 14, COLUMNS = 64, BLOCK = 128 };
 
 typedef struct {
     real *out, *out2, *mean_out, *rstd_out;
@@ -83,13 +83,12 @@ void layernorm_backward_input(Team *team, real *dx, const real *dy, const real *
     over_rows(team, &v, layer_rows_back);
 }
 
-/* Columns [from, to): dw = sum dy xhat, db = sum dy. mean may be NULL (RMS). */
-static void weight_columns(void *ctx, int64_t from, int64_t to)
+/* Adds to columns `from` ... of dw and db what rows [r, end) give. */
+static void add_rows(const Norm *v, double *sum_dw, double *sum_db, int64_t from, int64_t n,
+                     int64_t r, int64_t end)
 {
-    const Norm *v = ctx;
     real dw[COLUMNS] = {0}, db[COLUMNS] = {0};
-    const int64_t n = to - from;
-    for (int64_t r = 0; r < v->rows; r++) {
+    for (; r < end; r++) {
         const real *restrict dy = v->dy + r * v->n + from, *restrict x = v->x + r * v->n + from;
         const real mean = v->mean ? v->mean[r] : 0, rstd = v->rstd[r];
         for (int64_t i = 0; i < n; i++) {
@@ -98,9 +97,22 @@ static void weight_columns(void *ctx, int64_t from, int64_t to)
         }
     }
     for (int64_t i = 0; i < n; i++) {
-        v->out[from + i] = dw[i] + (v->accumulate ? v->out[from + i] : 0);
+        sum_dw[i] += (double)dw[i];
+        sum_db[i] += (double)db[i];
+    }
+}
+
+/* Columns [from, to): dw = sum dy xhat, db = sum dy. mean may be NULL (RMS). */
+static void weight_columns(void *ctx, int64_t from, int64_t to)
+{
+    const Norm *v = ctx;
+    double dw[COLUMNS] = {0}, db[COLUMNS] = {0};
+    for (int64_t r = 0; r < v->rows; r += BLOCK)
+        add_rows(v, dw, db, from, to - from, r, int_min(v->rows, r + BLOCK));
+    for (int64_t i = 0; i < to - from; i++) {
+        v->out[from + i] = (real)dw[i] + (v->accumulate ? v->out[from + i] : 0);
         if (v->out2)
-            v->out2[from + i] = db[i] + (v->accumulate ? v->out2[from + i] : 0);
+            v->out2[from + i] = (real)db[i] + (v->accumulate ? v->out2[from + i] : 0);
     }
 }
 

@@ -14,6 +14,7 @@
 #include "vec.h"
 
 enum { RANK = 8, GRAIN = 1 << 14, COLUMNS = 512, PARTS = 64, LONG = 1 << 16, FEW = 8 };
+enum { BLOCK = 128 /* runs added up in real; blocks are added up in double */ };
 
 typedef struct {
     int rank;
@@ -84,10 +85,9 @@ static inline real larger(real best, real x)
     return x > best || x != x ? x : best;
 }
 
-static void finish(const Reduce *r, int64_t i, real value)
+static void finish(const Reduce *r, int64_t i, double sum)
 {
-    if (!r->max)
-        value = (real)((double)value * r->scale);
+    const real value = (real)(r->max ? sum : sum * r->scale);
     r->y[i] = r->accumulate ? r->y[i] + value : value;
 }
 
@@ -97,12 +97,16 @@ static void reduce_along(void *ctx, int64_t from, int64_t to)
     const Reduce *r = ctx;
     for (int64_t i = from; i < to; i++) {
         const real *x = r->x + walk_offset(&r->kept, i);
-        real value = r->max ? row_max(x, r->run) : row_sum(x, r->run);
+        real most = r->max ? row_max(x, r->run) : 0;
+        double sum = r->max ? 0 : (double)row_sum(x, r->run);
         for (int64_t k = 1; k < r->reduced.count; k++) {
             const real *next = x + walk_offset(&r->reduced, k);
-            value = r->max ? larger(value, row_max(next, r->run)) : value + row_sum(next, r->run);
+            if (r->max)
+                most = larger(most, row_max(next, r->run));
+            else
+                sum += (double)row_sum(next, r->run);
         }
-        finish(r, i, value);
+        finish(r, i, r->max ? (double)most : sum);
     }
 }
 
@@ -119,16 +123,12 @@ static void reduce_part(void *ctx, int64_t tile)
     r->partial[tile] = r->max ? row_max(x, n) : row_sum(x, n);
 }
 
-/* A tile: `columns` neighbouring output elements of one run. */
-static void reduce_across(void *ctx, int64_t tile)
+/* The elements of runs [from, to) of the reduced dimensions, combined. */
+static void combine_runs(const Reduce *r, real *restrict value, const real *x, int64_t n,
+                         int64_t from, int64_t to)
 {
-    const Reduce *r = ctx;
-    const int64_t cuts = int_ceil_div(r->run, r->columns);
-    const int64_t from = tile % cuts * r->columns, n = int_min(r->columns, r->run - from);
-    const real *x = r->x + walk_offset(&r->kept, tile / cuts) + from;
-    real value[COLUMNS];
-    memcpy(value, x, (size_t)n * sizeof *x);
-    for (int64_t k = 1; k < r->reduced.count; k++) {
+    memcpy(value, x + walk_offset(&r->reduced, from), (size_t)n * sizeof *value);
+    for (int64_t k = from + 1; k < to; k++) {
         const real *next = x + walk_offset(&r->reduced, k);
         if (r->max)
             for (int64_t i = 0; i < n; i++)
@@ -137,8 +137,25 @@ static void reduce_across(void *ctx, int64_t tile)
             for (int64_t i = 0; i < n; i++)
                 value[i] += next[i];
     }
+}
+
+/* A tile: `columns` neighbouring output elements of one run. */
+static void reduce_across(void *ctx, int64_t tile)
+{
+    const Reduce *r = ctx;
+    const int64_t cuts = int_ceil_div(r->run, r->columns);
+    const int64_t from = tile % cuts * r->columns, n = int_min(r->columns, r->run - from);
+    const real *x = r->x + walk_offset(&r->kept, tile / cuts) + from;
+    const int64_t block = r->max ? r->reduced.count : BLOCK;
+    real value[COLUMNS];
+    double sum[COLUMNS] = {0};
+    for (int64_t k = 0; k < r->reduced.count; k += block) {
+        combine_runs(r, value, x, n, k, int_min(r->reduced.count, k + block));
+        for (int64_t i = 0; i < n; i++)
+            sum[i] += (double)value[i];
+    }
     for (int64_t i = 0; i < n; i++)
-        finish(r, tile / cuts * r->run + from + i, value[i]);
+        finish(r, tile / cuts * r->run + from + i, sum[i]);
 }
 
 static void reduce(Team *team, Reduce *r)
@@ -155,10 +172,13 @@ static void reduce(Team *team, Reduce *r)
     if (outs <= FEW && r->reduced.count == 1 && r->run >= LONG) {
         team_run(team, outs * PARTS, reduce_part, r);
         for (int64_t i = 0; i < outs; i++) {
-            real value = r->partial[i * PARTS];
-            for (int64_t p = i * PARTS + 1; p < (i + 1) * PARTS; p++)
-                value = r->max ? larger(value, r->partial[p]) : value + r->partial[p];
-            finish(r, i, value);
+            real most = r->partial[i * PARTS];
+            double sum = 0;
+            for (int64_t p = i * PARTS; p < (i + 1) * PARTS; p++) {
+                most = larger(most, r->partial[p]);
+                sum += (double)r->partial[p];
+            }
+            finish(r, i, r->max ? (double)most : sum);
         }
         return;
     }

@@ -1,16 +1,17 @@
 /* rows.c - sums along memory: four vectors of partial sums, combined as a tree, so that
  * the order is fixed by the length and the loop is not bound by the latency of one sum.
+ * Long rows are summed in parts, and the parts in double: the error does not grow with n.
  */
 #include "vec.h"
 
-enum { LANES = 4 * VL };
+enum { LANES = 4 * VL, PART = 1 << 13 };
 
 VEC_INLINE real sum_four(const Vec v[4], real rest)
 {
     return vec_sum((v[0] + v[1]) + (v[2] + v[3])) + rest;
 }
 
-real row_sum(const real *x, int64_t n)
+static real part_sum(const real *x, int64_t n)
 {
     Vec sum[4] = {{0}};
     int64_t i = 0;
@@ -25,7 +26,7 @@ real row_sum(const real *x, int64_t n)
     return sum_four(sum, rest);
 }
 
-real row_dot(const real *x, const real *y, int64_t n)
+static real part_dot(const real *x, const real *y, int64_t n)
 {
     Vec sum[4] = {{0}};
     int64_t i = 0;
@@ -40,7 +41,7 @@ real row_dot(const real *x, const real *y, int64_t n)
     return sum_four(sum, rest);
 }
 
-real row_square_distance(const real *x, real mean, int64_t n)
+static real part_square_distance(const real *x, real mean, int64_t n)
 {
     Vec sum[4] = {{0}};
     const Vec middle = vec_all(mean);
@@ -59,6 +60,32 @@ real row_square_distance(const real *x, real mean, int64_t n)
     for (; i < n; i++)
         rest += (x[i] - mean) * (x[i] - mean);
     return sum_four(sum, rest);
+}
+
+/* The sum of `part` over parts of the row. */
+#define IN_PARTS(n, part)                                                                          \
+    do {                                                                                           \
+        double sum_ = 0;                                                                           \
+        for (int64_t i = 0; i < (n); i += PART) {                                                  \
+            const int64_t m = int_min(PART, (n) - i);                                              \
+            sum_ += (double)(part);                                                                \
+        }                                                                                          \
+        return (real)sum_;                                                                         \
+    } while (0)
+
+real row_sum(const real *x, int64_t n)
+{
+    IN_PARTS(n, part_sum(x + i, m));
+}
+
+real row_dot(const real *x, const real *y, int64_t n)
+{
+    IN_PARTS(n, part_dot(x + i, y + i, m));
+}
+
+real row_square_distance(const real *x, real mean, int64_t n)
+{
+    IN_PARTS(n, part_square_distance(x + i, mean, m));
 }
 
 real row_max(const real *x, int64_t n)

@@ -58,32 +58,34 @@ void softmax_backward(Team *team, real *dx, const real *dy, const real *y, int64
     over_rows(team, &(Softmax){.out = dx, .x = y, .dy = dy, .n = n}, rows, n, softmax_rows_back);
 }
 
-/* log of the sum of exp: the exponentials go through a small buffer, block by block. */
-static real log_sum_exp(const real *x, int64_t n)
+/* log of the sum of exp(x - most): the exponentials go through a small buffer. */
+static real log_sum_exp(const real *x, real most, int64_t n)
 {
     enum { BLOCK = 1024 };
     real buffer[BLOCK];
-    const real most = row_max(x, n);
-    real sum = 0;
+    double sum = 0;
     for (int64_t i = 0; i < n; i += BLOCK) {
         const int64_t m = int_min(BLOCK, n - i);
         for (int64_t j = 0; j < m; j++)
             buffer[j] = mdl_exp(x[i + j] - most);
-        sum += row_sum(buffer, m);
+        sum += (double)row_sum(buffer, m);
     }
-    return most + mdl_log(sum);
+    return mdl_log((real)sum);
 }
 
 static void loss_samples(void *ctx, int64_t from, int64_t to)
 {
     const Softmax *v = ctx;
     for (int64_t s = from; s < to; s++) {
-        real loss = 0;
+        double loss = 0;
         for (int64_t r = s * v->inner; r < (s + 1) * v->inner; r++) {
-            v->lse_out[r] = log_sum_exp(v->x + r * v->n, v->n);
-            loss += v->lse_out[r] - v->x[r * v->n + v->y[r]];
+            const real *x = v->x + r * v->n, most = row_max(x, v->n);
+            const real over = log_sum_exp(x, most, v->n);
+            v->lse_out[r] = most + over;
+            /* not lse - x: what all logits have in common would round it */
+            loss += (double)(most - x[v->y[r]]) + (double)over;
         }
-        v->out[s] = loss / (real)v->inner;
+        v->out[s] = (real)(loss / (double)v->inner);
     }
 }
 

@@ -88,6 +88,42 @@ static void test_reductions(void **state)
             check_reduce(&REDUCED[i], mask);
 }
 
+/* Many numbers of one sign: errors must not grow with how many there are. */
+static void test_long_sums_stay_exact(void **state)
+{
+    (void)state;
+    enum { ROWS = 1 << 18, N = 4 };
+    const double tolerance = sizeof(real) == 4 ? 64 : 4096; /* blocks are summed in double */
+    const int64_t dim[] = {ROWS, N};
+    static const struct {
+        unsigned mask;
+        int64_t outs;
+    } cases[] = {{1, N}, {3, 1}};
+    real *x = new_numbers(ROWS * N, 0), *none = new_numbers(ROWS, 0), *one = new_numbers(ROWS, 0);
+    real y[N], dw[N];
+    double want[N];
+    for (int64_t i = 0; i < ROWS * N; i++)
+        x[i] = (real)0.1;
+    for (int64_t i = 0; i < ROWS; i++) {
+        none[i] = 0;
+        one[i] = 1;
+    }
+    for (int c = 0; c < 2; c++) {
+        for (int i = 0; i < N; i++)
+            want[i] = (double)x[0] * (double)(ROWS * N / cases[c].outs);
+        ON_EVERY_TEAM(y, N, 9, reduce_sum(team, y, x, 2, dim, cases[c].mask, 1, false));
+        check_close(y, want, cases[c].outs, tolerance, "long reduce_sum");
+    }
+    for (int i = 0; i < N; i++)
+        want[i] = (double)x[0] * ROWS;
+    ON_EVERY_TEAM(y, N, 9,
+                  layernorm_backward_weight(team, dw, y, x, x, none, one, ROWS, N, false));
+    check_close(y, want, N, tolerance, "long bias gradient");
+    free(x);
+    free(none);
+    free(one);
+}
+
 static void test_reductions_show_nan(void **state)
 {
     (void)state;
@@ -295,6 +331,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reductions),   cmocka_unit_test(test_reductions_show_nan),
+        cmocka_unit_test(test_long_sums_stay_exact),
         cmocka_unit_test(test_copies),       cmocka_unit_test(test_broadcast_copies),
         cmocka_unit_test(test_flat_helpers), cmocka_unit_test(test_optimizers),
     };

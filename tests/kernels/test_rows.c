@@ -256,6 +256,23 @@ static void test_losses(void **state)
     check_loss(200, 7, 33);
 }
 
+/* What all logits have in common changes no loss. */
+static void test_loss_of_large_logits(void **state)
+{
+    (void)state;
+    enum { N = 10 };
+    const int32_t y = 3;
+    real x[N], loss, lse;
+    double sum = 0, want;
+    for (int i = 0; i < N; i++) {
+        x[i] = (real)(10000 + 0.25 * i);
+        sum += exp(0.25 * i);
+    }
+    want = log(sum) - 0.25 * y;
+    ON_EVERY_TEAM(&loss, 1, 9, cross_entropy_forward(team, &loss, &lse, x, &y, 1, 1, N));
+    check_close(&loss, &want, 1, 8, "loss of large logits");
+}
+
 static void test_embedding(void **state)
 {
     (void)state;
@@ -348,6 +365,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_norms),  cmocka_unit_test(test_softmax),
         cmocka_unit_test(test_losses), cmocka_unit_test(test_embedding),
+        cmocka_unit_test(test_loss_of_large_logits),
         cmocka_unit_test(test_philox), cmocka_unit_test(test_dropout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

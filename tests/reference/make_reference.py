@@ -218,7 +218,7 @@ def cosine_warming(step, lr):
 
 
 def linear(step, lr):
-    return lr * step / 4 if step <= 4 else lr + (0.005 - lr) * (step - 4) / (STEPS - 4)
+    return lr * step / 4 if step <= 4 else lr + (0.005 - lr) * (step - 5) / (STEPS - 4)
 
 
 # module, batch, optimizer, learning rate of a step, clip_norm, inputs

@@ -35,6 +35,11 @@ ways()
                 echo "-D parts=${cut%,*} -D gpus=${cut#*,} --set parallel.schedule=$schedule"
             done
         done
+        # what is recomputed is the same to the bit
+        if grep -q 'again = 0' "$model"; then
+            echo "-D again=1"
+            echo "-D again=1 -D parts=4 -D gpus=2"
+        fi
     elif grep -q '^# build:' "$model"; then
         sed -n 's/^# build: *//p' "$model"
     else

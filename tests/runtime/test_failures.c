@@ -47,6 +47,8 @@ static void wrong_use_is_named(void **state)
         {"--load a --resume b", "exclude each other"},
         {"--help=3", "takes no value"},
         {"stray", "'stray' is not an option"},
+        {"-xq", "option '-x'"},
+        {"--lr -1", "at least 0, not '-1'"},
         {"--data nowhere.npy", "give it as --data NAME=nowhere.npy"},
         {"--data x=nowhere.npy --data y=nowhere.npy", "nowhere.npy: No such file"},
         {"--data x=what.bin", "cannot tell the kind"},
@@ -55,6 +57,8 @@ static void wrong_use_is_named(void **state)
         {"--data synthetic --load nowhere.st", "nowhere.st: No such file"},
         {"--data synthetic --export no/where/w.st", "--export no/where/w.st"},
         {"--data synthetic --log no/where/log", "--log no/where/log"},
+        {"--data synthetic --export /dev/null", "--export /dev/null: is no regular file"},
+        {"--data synthetic --plot .", "--plot .: is a directory"},
         {"--check-gradients --data synthetic", "train.precision=f64"},
     };
     MdlModel m = two_stages();
@@ -125,6 +129,27 @@ static void bad_sample_is_named(void **state)
     error_is("no train data for input 'y'");
 }
 
+/* What was trained is on the disk before it is evaluated. */
+static void bad_evaluation_costs_no_training(void **state)
+{
+    (void)state;
+    MdlModel m = two_stages();
+    float x[3 * FEATURES] = {0}, y[3] = {0};
+    npy_put("ex.npy", "<f4", "(3, 3)", x, sizeof x);
+    y[2] = 1.0f / 0.0f;
+    npy_put("ey.npy", "<f4", "(3,)", y, sizeof y);
+    assert_int_equal(run(&m, "-q --data synthetic --steps 4 --eval-every 2 --save kept --save-every "
+                             "2 --eval-data x=ex.npy --eval-data y=ey.npy"),
+                     1);
+    error_is("ey.npy: sample 2, element 0");
+    assert_int_equal(access("kept/step-00000002.safetensors", R_OK), 0);
+    assert_int_equal(run(&m, "-q --data synthetic --steps 3 --save kept --export kept.st "
+                             "--eval-data x=ex.npy --eval-data y=ey.npy"),
+                     1);
+    assert_int_equal(access("kept/step-00000003.safetensors", R_OK), 0);
+    assert_int_equal(access("kept.st", R_OK), 0);
+}
+
 static void unplanned_memory_is_an_error(void **state)
 {
     (void)state;
@@ -188,6 +213,7 @@ int main(void)
         cmocka_unit_test_teardown(loss_that_is_no_number_stops, fault_clear),
         cmocka_unit_test(diverging_stops),
         cmocka_unit_test(bad_sample_is_named),
+        cmocka_unit_test(bad_evaluation_costs_no_training),
         cmocka_unit_test(unplanned_memory_is_an_error),
         cmocka_unit_test(other_weights_are_refused),
         cmocka_unit_test(full_disk_is_an_error),

@@ -60,12 +60,14 @@ static void rates_follow_the_schedule(void **state)
     assert_true(learning_rate(MDL_LR_CONSTANT, 0.1, 0, 4, 1, 10) == 0.1 / 4);
     assert_true(learning_rate(MDL_LR_CONSTANT, 0.1, 0, 4, 4, 10) == 0.1);
     assert_true(learning_rate(MDL_LR_CONSTANT, 0.1, 0, 4, 10, 10) == 0.1);
-    assert_true(fabs(learning_rate(MDL_LR_LINEAR, 1, 0.2, 10, 60, 110) - 0.6) < 1e-12);
-    assert_true(fabs(learning_rate(MDL_LR_LINEAR, 1, 0.2, 10, 110, 110) - 0.2) < 1e-12);
-    assert_true(fabs(learning_rate(MDL_LR_COSINE, 1, 0.2, 10, 60, 110) - 0.6) < 1e-12);
-    assert_true(fabs(learning_rate(MDL_LR_COSINE, 1, 0.2, 10, 110, 110) - 0.2) < 1e-12);
+    assert_true(learning_rate(MDL_LR_COSINE, 0.1, 0, 0, 1, 10) == 0.1);
+    assert_true(learning_rate(MDL_LR_LINEAR, 0.1, 0, 3, 4, 10) == 0.1);
+    assert_true(fabs(learning_rate(MDL_LR_LINEAR, 1, 0.2, 10, 61, 110) - 0.6) < 1e-12);
+    assert_true(fabs(learning_rate(MDL_LR_LINEAR, 1, 0.2, 10, 111, 110) - 0.2) < 1e-12);
+    assert_true(fabs(learning_rate(MDL_LR_COSINE, 1, 0.2, 10, 61, 110) - 0.6) < 1e-12);
+    assert_true(fabs(learning_rate(MDL_LR_COSINE, 1, 0.2, 10, 111, 110) - 0.2) < 1e-12);
     double quarter = 0.2 + 0.4 * (1 + sqrt(0.5));
-    assert_true(fabs(learning_rate(MDL_LR_COSINE, 1, 0.2, 10, 35, 110) - quarter) < 1e-12);
+    assert_true(fabs(learning_rate(MDL_LR_COSINE, 1, 0.2, 10, 36, 110) - quarter) < 1e-12);
     assert_true(learning_rate(MDL_LR_COSINE, 1, 0, 10, 5, 5) == 0.5);
 }
 

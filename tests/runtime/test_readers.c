@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include "data.h"
@@ -92,6 +94,11 @@ static void npy_hostile_is_refused(void **state)
     file_put("t.npy", fortran, sizeof fortran);
     assert_int_equal(npy_opened(&p), MDL_FAILED);
     assert_non_null(strstr(p.text, "ascontiguousarray"));
+    assert_int_equal(unlink("t.npy"), 0);
+    assert_int_equal(mkfifo("t.npy", 0600), 0);
+    assert_int_equal(npy_opened(&p), MDL_FAILED);
+    assert_non_null(strstr(p.text, "not a regular file"));
+    assert_int_equal(unlink("t.npy"), 0);
 }
 
 /* Every cut and every changed bit of the header: refused or read, never a crash. */
@@ -256,6 +263,9 @@ static void csv_hostile_is_refused(void **state)
         {"1,2,3,4\n1,2,3,4.5\n", "t.csv:2: column 4: '4.5' is no whole"},
         {"1,2,3,4\n1,2,3,1e10\n", "is no whole number of 32 bits"},
         {"1,2,3,4\n1,2,\"3,4\n", "t.csv:2: column 3"},
+        {"1,2,3,4\n1,2,3,\v\n5\n", "t.csv:2: column 4"},
+        {"1,2,3,4\n1,2,3,\" \n5\"\n", "t.csv:2: column 4"},
+        {"1,2,3,4\n1,2,3,4\r5,6,7,8\r", "t.csv:2: lines end in a carriage return alone"},
     };
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         Array a[2];

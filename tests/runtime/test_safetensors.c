@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "safetensors.h"
@@ -132,6 +133,15 @@ static void hostile_headers_are_refused(void **state)
     made("{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}}", 16);
     assert_int_equal(opened("made.st", false, &p), MDL_OK);
     assert_int_equal(opened("made.st", true, &p), MDL_FAILED);
+    /* Digits that are not where the first "xxh64" is: nothing is written past the header. */
+    made("{\"__metadata__\":{\"xxh64\": \"0123456789abcdef\"},\"a\":{\"dtype\":\"F32\","
+         "\"shape\":[4],\"data_offsets\":[0,16],\"xxh64\":\"\"}}",
+         16);
+    assert_int_equal(opened("made.st", true, &p), MDL_FAILED);
+    assert_non_null(strstr(p.text, "carries no checksum"));
+    assert_int_equal(mkfifo("pipe.st", 0600), 0);
+    assert_int_equal(opened("pipe.st", false, &p), MDL_FAILED);
+    assert_non_null(strstr(p.text, "not a regular file"));
     file_put("made.st", "\xff\xff\xff\xff\xff\xff\xff\x7f{}", 10);
     assert_int_equal(opened("made.st", false, &p), MDL_FAILED);
     file_put("made.st", "", 0);
