@@ -16,14 +16,13 @@
  * gradients from the back.
  *
  * A device's list puts each transfer as early as the global order allows. Slots are then read
- * off the lists: a buffer holds every micro-batch between its first and its last access.
- * Waits order the two streams where one reads what the other wrote, and where one writes
- * over what the other has read.
+ * off the lists: a buffer holds every micro-batch between its first and its last access; and
+ * waits order the two streams (waits.c).
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "program.h"
+#include "communicate.h"
 
 /* What the simulation knows about one link: for each micro-batch. */
 typedef struct {
@@ -37,11 +36,6 @@ typedef struct {
     int order; /* ties: activations from the front, then gradients from the back */
     int link, m;
 } Transfer;
-
-/* Links that a run reads from or writes to. */
-typedef struct {
-    VEC(int) reads, writes;
-} RunLinks;
 
 typedef struct {
     Program *p;
@@ -306,8 +300,6 @@ static void end_step(Comm *c)
                 push_action(c, d, ACT_UPDATE, NONE);
         }
     }
-    for (int d = 0; d < p->devices.n; d++)
-        push_action(c, d, ACT_JOIN, NONE);
 }
 
 /* ---------------------------------------------------------------------- slots */
@@ -317,7 +309,6 @@ typedef struct {
     VEC(int) runs;      /* chunk * RUN_KINDS + kind */
     VEC(int) links;     /* in or out */
     VEC(int) buffers;
-    int slots;
 } Group;
 typedef VEC(Group) GroupList;
 
@@ -347,7 +338,6 @@ static void group_add(Comm *c, GroupList *groups, Group *g, int buffer)
             return;
         }
     }
-    g->slots = 1;
     VEC_PUSH(c->arena, &g->buffers, buffer);
     VEC_PUSH(c->arena, groups, *g);
 }
@@ -413,130 +403,6 @@ static int count_slots(const Comm *c, const Group *g, const ActionList *list)
     return most;
 }
 
-/* ---------------------------------------------------------------------- waits */
-
-/* Adds a wait, unless what was waited for before on this stream implies it. For a receive the
- * wait is always there: transfers from several devices end in any order where nothing but
- * the links orders them. certain[stream]: the last action of the other stream known done. */
-static void add_wait(Comm *c, ActionList *list, int action, int on, int *certain)
-{
-    Action *a = &list->actions.at[action];
-    int *known = &certain[action_stream(a)];
-    if (list->actions.at[on].kind != ACT_RECV && on <= *known)
-        return;
-    if (on > *known)
-        *known = on;
-    if (a->nwaits == 0)
-        a->first_wait = list->waits.n;
-    VEC_PUSH(c->arena, &list->waits, on);
-    a->nwaits++;
-}
-
-/* Where each micro-batch of each link is sent or received in this list. */
-static int *index_transfers(Comm *c, const ActionList *list)
-{
-    int *at = ARENA_ARRAY(c->arena, int, c->p->links.n * c->M + 1);
-    for (int i = 0; i < c->p->links.n * c->M; i++)
-        at[i] = NONE;
-    for (int i = 0; i < list->actions.n; i++) {
-        const Action *a = &list->actions.at[i];
-        if (a->kind == ACT_SEND || a->kind == ACT_RECV)
-            at[a->link * c->M + a->m] = i;
-    }
-    return at;
-}
-
-typedef struct {
-    int *transfer;   /* [links * M]: its action */
-    int *last_touch; /* [links * M]: last run that reads what the link brought */
-    int *made;       /* [links * M]: the run that makes what the link takes away */
-    bool *waited;    /* [actions]: some run waits for this receive */
-    int certain[2];
-} WaitTables;
-
-/* A run waits for what it is the first to read, and for the sends of what it writes over. */
-static void wait_run(Comm *c, Device *d, ActionList *list, int i, WaitTables *t)
-{
-    const Action a = list->actions.at[i];
-    const RunLinks *rl = &c->run_links[a.chunk * RUN_KINDS + (int)a.run];
-    for (int k = 0; k < rl->reads.n; k++) {
-        int x = rl->reads.at[k] * c->M + a.m;
-        if (t->transfer[x] != NONE && !t->waited[t->transfer[x]]) {
-            add_wait(c, list, i, t->transfer[x], t->certain);
-            t->waited[t->transfer[x]] = true;
-        }
-        t->last_touch[x] = i;
-    }
-    int send = NONE;
-    for (int k = 0; k < rl->writes.n; k++) {
-        int link = rl->writes.at[k];
-        int slots = d->buffers.at[c->p->links.at[link].source.buffer].slots;
-        t->made[link * c->M + a.m] = i;
-        if (a.m >= slots && t->transfer[link * c->M + a.m - slots] > send)
-            send = t->transfer[link * c->M + a.m - slots];
-    }
-    if (send != NONE)
-        add_wait(c, list, i, send, t->certain);
-}
-
-static void add_waits(Comm *c, int device)
-{
-    Program *p = c->p;
-    Device *d = &p->devices.at[device];
-    ActionList *list = &c->lists[device];
-    int n = list->actions.n, last_run = NONE, update = NONE, last_send = NONE;
-    WaitTables t = {.transfer = index_transfers(c, list),
-                    .last_touch = ARENA_ARRAY(c->arena, int, p->links.n * c->M + 1),
-                    .made = ARENA_ARRAY(c->arena, int, p->links.n * c->M + 1),
-                    .waited = ARENA_ARRAY(c->arena, bool, n + 1),
-                    .certain = {NONE, NONE}};
-    memset(t.last_touch, 0xff, sizeof(int) * (size_t)(p->links.n * c->M + 1));
-    for (int i = 0; i < n; i++) {
-        Action a = list->actions.at[i];
-        switch (a.kind) {
-        case ACT_RUN:
-            wait_run(c, d, list, i, &t);
-            last_run = i;
-            break;
-        case ACT_SEND: {
-            LinkKind kind = p->links.at[a.link].kind;
-            int made = kind == LINK_WEIGHT_GRADIENT ? last_run
-                       : kind == LINK_WEIGHT        ? update
-                                                    : t.made[a.link * c->M + a.m];
-            add_wait(c, list, i, made, t.certain);
-            last_send = i;
-            break;
-        }
-        case ACT_RECV: {
-            const Buffer *b = &d->buffers.at[p->links.at[a.link].target.buffer];
-            /* runs read weights; nobody reads a received gradient before it is there */
-            int before = b->class == BUFFER_WEIGHT ? last_run
-                         : a.m >= b->slots         ? t.last_touch[a.link * c->M + a.m - b->slots]
-                                                   : NONE;
-            if (before != NONE)
-                add_wait(c, list, i, before, t.certain);
-            break;
-        }
-        case ACT_REDUCE:
-        case ACT_CLIP:
-        case ACT_UPDATE:
-        case ACT_JOIN:
-            for (int k = 0; k < i; k++)
-                if (list->actions.at[k].kind == ACT_RECV && !t.waited[k]) {
-                    add_wait(c, list, i, k, t.certain);
-                    t.waited[k] = true;
-                }
-            if (a.kind == ACT_UPDATE)
-                update = i;
-            if (a.kind == ACT_JOIN && last_send != NONE)
-                add_wait(c, list, i, last_send, t.certain);
-            break;
-        default:
-            break;
-        }
-    }
-}
-
 /* ------------------------------------------------------------------- the pass */
 
 static void make_lists(Comm *c, bool eval)
@@ -555,6 +421,8 @@ static void make_lists(Comm *c, bool eval)
     merge_lists(c);
     if (!eval)
         end_step(c);
+    for (int d = 0; d < p->devices.n; d++)
+        push_action(c, d, ACT_JOIN, NONE);
 }
 
 static int count_in_flight(const Program *p, const Device *d, const ActionList *list)
@@ -592,8 +460,8 @@ void communicate(Program *p, const SlotList *train, const SlotList *eval)
         }
     }
     for (int d = 0; d < p->devices.n; d++) {
-        add_waits(&c, d);
-        add_waits(&e, d);
+        add_waits(p, c.run_links, &c.lists[d], d);
+        add_waits(p, e.run_links, &e.lists[d], d);
         p->devices.at[d].train = c.lists[d];
         p->devices.at[d].eval = e.lists[d];
         p->devices.at[d].in_flight = count_in_flight(p, &p->devices.at[d], &c.lists[d]);

@@ -286,7 +286,7 @@ static void broadcast_strides(const Emit *e, const Ref *x, int rank, const int64
         stride[i] = 0;
     int k = rank - 1;
     for (int i = n - 1 - skip; i >= 1; i--, k--) {
-        stride[k] = own[i] == 1 && dim[k] != 1 ? 0 : own[i] == 1 ? 0 : step;
+        stride[k] = own[i] == 1 ? 0 : step;
         step *= own[i];
     }
     stride[0] = value(e, x)->batched && own[0] > 1 ? step : 0;

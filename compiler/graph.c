@@ -123,6 +123,17 @@ bool shape_equal(const Shape *a, const Shape *b)
     return true;
 }
 
+bool attr_equal(const Attr *a, const Attr *b)
+{
+    return a->ta == b->ta && a->tb == b->tb && a->transposed == b->transposed &&
+           a->kernel == b->kernel && a->stride == b->stride && a->pad == b->pad &&
+           a->groups == b->groups && a->a == b->a && a->b == b->b && a->from == b->from &&
+           a->to == b->to && a->dims == b->dims && a->batch == b->batch &&
+           memcmp(&a->scale, &b->scale, sizeof a->scale) == 0 &&
+           memcmp(&a->eps, &b->eps, sizeof a->eps) == 0 &&
+           memcmp(&a->p, &b->p, sizeof a->p) == 0 && a->relu == b->relu;
+}
+
 bool shape_broadcast(const Shape *a, const Shape *b, Shape *out)
 {
     Shape r = {.rank = a->rank > b->rank ? a->rank : b->rank};

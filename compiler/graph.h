@@ -92,7 +92,7 @@ typedef struct {
     bool recompute;   /* inside recompute { } */
     bool again;       /* of the backward pass: computes what `forward` computed once more */
     OpId forward;     /* backward operations: whose gradient; else NONE */
-    const void *map;  /* OP_FUSED: the program of the loop (simplify.h) */
+    const void *map;  /* OP_FUSED: the program of the loop (fuse.h) */
 } Op;
 
 typedef enum { FRAME_MODEL, FRAME_BLOCK, FRAME_TURN } FrameKind;
@@ -170,6 +170,7 @@ const char *op_map_expression(OpKind kind);
 
 int64_t shape_count(const Shape *s); /* elements; the front end has checked the product */
 bool shape_equal(const Shape *a, const Shape *b);
+bool attr_equal(const Attr *a, const Attr *b);
 /* Trailing-dimension broadcasting; false when they do not fit. */
 bool shape_broadcast(const Shape *a, const Shape *b, Shape *out);
 /* "f32[3, 32, 32]" in the arena. */

@@ -227,15 +227,13 @@ void lower_set_home(Lower *l, ValueId v, int buffer, int member)
     }
 }
 
-void lower_add_grads(Lower *l, int b)
+void lower_add_weights(Lower *l, WeightRun run)
 {
-    Device *d = here(l);
-    WeightRun *run = &d->weights.at[d->weights.n - 1];
-    int uses = l->uses[run->weight];
-    run->grad = ARENA_ARRAY(l->arena, int, uses + 1);
+    int uses = l->uses[run.weight];
+    run.grad = ARENA_ARRAY(l->arena, int, uses + 1);
     for (int u = 0; u < uses; u++)
-        run->grad[u] = NONE;
-    (void)b;
+        run.grad[u] = NONE;
+    VEC_PUSH(l->arena, &here(l)->weights, run);
 }
 
 /* The buffer for the sums of one use of the weights of a run, made at its first use. */
@@ -272,8 +270,7 @@ static Home weight_home(Lower *l, ValueId root)
                      .prefix = p.prefix,
                      .suffix = p.suffix,
                      .first = p.first};
-    VEC_PUSH(l->arena, &here(l)->weights, run);
-    lower_add_grads(l, b);
+    lower_add_weights(l, run);
     return l->home[root];
 }
 
@@ -710,8 +707,25 @@ static void finish_weights(Lower *l, Device *d, int device)
     }
 }
 
+/* What a step may hold before its tables outgrow a machine: runs, and messages. */
+enum { MOST_PER_STEP = 1 << 24 };
+
+static bool step_fits(const Model *m, int64_t each, const char *what, Diag *d)
+{
+    int64_t n = m->settings.train.batch / m->settings.parallel.microbatch;
+    if (n <= MOST_PER_STEP / (each > 0 ? each : 1))
+        return true;
+    diag_error(d, m->settings.parallel.microbatch_at,
+               "a step of %lld micro-batches and %lld %s is too long", (long long)n,
+               (long long)each, what);
+    diag_help(d, "a larger parallel.microbatch makes it shorter");
+    return false;
+}
+
 Program *lower(Model *m, Placement *pl, Diag *d)
 {
+    if (!step_fits(m, pl->nchunks, "chunks", d))
+        return NULL;
     Graph *g = m->graph;
     Arena *a = g->arena;
     Program *p = ARENA_NEW(a, Program);
@@ -762,7 +776,5 @@ Program *lower(Model *m, Placement *pl, Diag *d)
         finish_weights(&l, &p->devices.at[i], i);
         classify(p, i);
     }
-    for (WeightId w = 0; w < g->weights.n; w++)
-        p->nuses += l.uses[w];
-    return diag_errors(d) ? NULL : p;
+    return step_fits(m, p->links.n, "links", d) ? p : NULL;
 }

@@ -57,8 +57,8 @@ int lower_add_buffer(Lower *l, ValueId v, int count, BufferClass class, const ch
 void lower_set_home(Lower *l, ValueId v, int buffer, int member);
 /* The home of an operand, made at its first use: weights, inputs, what other devices send. */
 Home lower_home(Lower *l, ValueId v);
-/* Adds the gradient buffers of every use of the weights in buffer `b`. */
-void lower_add_grads(Lower *l, int b);
+/* Adds a run of weights to the device under way; gradients get buffers at their first use. */
+void lower_add_weights(Lower *l, WeightRun run);
 Ref lower_ref(Lower *l, ValueId v);
 
 /* Turns a list of operations into calls, with loops where consecutive turns of a for

@@ -97,7 +97,6 @@ static int compile(const Options *o, Compilation *c)
     return verified(p) ? EXIT_DONE : EXIT_BUG;
 }
 
-
 static int carry_out(const Options *o, const Compilation *c)
 {
     switch (o->command) {

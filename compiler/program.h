@@ -65,6 +65,7 @@ typedef enum { CALL_OP, CALL_LOAD, CALL_LOSS, CALL_METRIC } CallKind;
 typedef struct {
     CallKind kind;
     OpId op;   /* CALL_OP: of the first turn executed */
+    const OpId *ops; /* CALL_OP: of every turn, in the order of execution */
     int input; /* CALL_LOAD: of inputs; CALL_METRIC: of metrics */
     int nin, nout;
     Ref *in, *out;
@@ -107,7 +108,7 @@ typedef enum {
     ACT_REDUCE,      /* sums the gradients of tied weights */
     ACT_CLIP,        /* all devices exchange their gradient norms */
     ACT_UPDATE,      /* the optimizer */
-    ACT_JOIN,        /* end of the step: every transfer of this device is complete */
+    ACT_JOIN,        /* end of the list: every transfer of this device is complete */
     ACT_ALL_REDUCE,  /* the collectives of data parallelism and sharding */
     ACT_REDUCE_SCATTER,
     ACT_ALL_GATHER,
@@ -179,7 +180,6 @@ typedef struct {
     VEC(Chunk) chunks;
     VEC(Device) devices;
     VEC(Link) links;
-    int nuses; /* of weights, tied ones counted each time */
 } Program;
 
 /* A pass's side tables about the Graph. */

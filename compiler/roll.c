@@ -85,17 +85,6 @@ static bool made_at(const Roller *r, ValueId root, int *pos, int *out)
     return false;
 }
 
-static bool attr_equal(const Attr *a, const Attr *b)
-{
-    return a->ta == b->ta && a->tb == b->tb && a->transposed == b->transposed &&
-           a->kernel == b->kernel && a->stride == b->stride && a->pad == b->pad &&
-           a->groups == b->groups && a->a == b->a && a->b == b->b && a->from == b->from &&
-           a->to == b->to && a->dims == b->dims && a->batch == b->batch &&
-           memcmp(&a->scale, &b->scale, sizeof a->scale) == 0 &&
-           memcmp(&a->eps, &b->eps, sizeof a->eps) == 0 &&
-           memcmp(&a->p, &b->p, sizeof a->p) == 0 && a->relu == b->relu;
-}
-
 static bool value_alike(const Graph *g, ValueId x, ValueId y)
 {
     if (x == NONE || y == NONE)
@@ -266,6 +255,7 @@ static void straight(Roller *r, int pos)
     Lower *l = r->l;
     const Op *op = op_at(r, pos);
     Call call = make_call(l, r->ops[pos]);
+    call.ops = &r->ops[pos];
     for (int i = 0; i < op->nin; i++)
         call.in[i] = lower_ref(l, op->in[i]);
     for (int i = 0; i < op->nout; i++) {
@@ -316,8 +306,7 @@ static void add_weight_run(Roller *r, const Turn *turns, int n, int p, int i, co
                      .suffix = rel->pattern.suffix,
                      .first = rel->pattern.first,
                      .number_step = rel->pattern.step};
-    VEC_PUSH(l->arena, &l->p->devices.at[l->device].weights, run);
-    lower_add_grads(l, b);
+    lower_add_weights(l, run);
 }
 
 /* The operand of the first turn, as every turn finds it. */
@@ -429,6 +418,10 @@ static void commit(Roller *r, const Turn *turns, int n, const Rel *rels, int dep
     for (int p = 0; p < body; p++) {
         const Op *op = op_at(r, turns[0].from + p);
         Call call = make_call(l, r->ops[turns[0].from + p]);
+        OpId *ops = ARENA_ARRAY(l->arena, OpId, n);
+        for (int t = 0; t < n; t++)
+            ops[t] = r->ops[turns[t].from + p];
+        call.ops = ops;
         NamePattern path;
         if (op->kind == OP_DROPOUT &&
             pattern_pair(l->arena, op->path, op_at(r, turns[1].from + p)->path, &path)) {

@@ -3,9 +3,10 @@
  * The verifier reads the Program that is emitted and trusts none of the passes that made it.
  *
  * Coverage: every operation of the graph is executed by exactly one call of one chunk (a call
- * in a loop stands for one operation per turn); every chunk runs F, and B where it has one,
- * exactly once for every micro-batch, B after F, B in the order of the micro-batches; every
- * trained weight is updated once, by its owner, from the gradients of all its uses.
+ * in a loop stands for one operation per turn), on the tensors that the graph names
+ * (verify_values.c); every chunk runs F, and B where it has one, exactly once for every
+ * micro-batch, B after F, B in the order of the micro-batches; every trained weight is updated
+ * once, by its owner, after all of that, from the gradients of all its uses.
  *
  * No deadlock: the lists are executed under the rules of NCCL at their strictest. A device has
  * two streams, each in order. A send and its receive complete together, when both are the
@@ -41,52 +42,45 @@ const char *verify_where(const Program *p, int device, const ActionList *list, i
 
 /* -------------------------------------------------------------------- coverage */
 
-static int64_t call_executions(const Program *p)
+static void cover_op(const Program *p, int *runs, int *reports, const Call *c, int done)
 {
-    int64_t n = 0;
-    for (int c = 0; c < p->chunks.n; c++)
-        for (int k = 0; k < RUN_KINDS; k++)
-            for (int s = 0; s < p->chunks.at[c].run[k].steps.n; s++) {
-                const Step *step = &p->chunks.at[c].run[k].steps.at[s];
-                for (int i = step->first; i < step->first + step->ncalls; i++)
-                    n += p->chunks.at[c].run[k].calls.at[i].kind == CALL_OP ? step->turns : 0;
-            }
-    return n;
+    if (c->kind == CALL_OP)
+        runs[c->ops[done]]++;
+    else if (c->kind == CALL_LOSS)
+        reports[0]++;
+    else if (c->kind == CALL_METRIC && c->input < p->graph->metrics.n)
+        reports[1 + c->input]++;
 }
 
+/* Every operation in one place, the loss and each metric reported once. */
 static bool cover_ops(const Program *p, FILE *to)
 {
-    /* Each call names its first operation; loops stand for as many as they have turns. */
     const Graph *g = p->graph;
-    int64_t expected = 0;
-    bool *named = calloc((size_t)g->ops.n + 1, 1);
-    if (!named)
-        exit(2);
-    bool ok = true;
-    for (OpId o = 0; o < g->ops.n; o++)
-        expected += g->ops.at[o].kind != OP_RESHAPE;
+    int *runs = ARENA_ARRAY(g->arena, int, g->ops.n + 1);
+    int *reports = ARENA_ARRAY(g->arena, int, g->metrics.n + 1);
     for (int c = 0; c < p->chunks.n; c++)
         for (int k = 0; k < RUN_KINDS; k++) {
             const Run *run = &p->chunks.at[c].run[k];
-            for (int i = 0; i < run->calls.n; i++) {
-                OpId o = run->calls.at[i].op;
-                if (run->calls.at[i].kind != CALL_OP)
-                    continue;
-                if (named[o]) {
-                    fprintf(to, "coverage: operation %d (%s) is in two places\n", o,
-                            op_name(g->ops.at[o].kind));
-                    ok = false;
-                }
-                named[o] = true;
+            for (int s = 0; s < run->steps.n; s++) {
+                const Step *step = &run->steps.at[s];
+                for (int i = step->first; i < step->first + step->ncalls; i++)
+                    for (int done = 0; done < step->turns; done++)
+                        cover_op(p, runs, reports, &run->calls.at[i], done);
             }
         }
-    free(named);
-    int64_t found = call_executions(p);
-    if (found != expected) {
-        fprintf(to, "coverage: %lld operations, but %lld are executed\n", (long long)expected,
-                (long long)found);
-        ok = false;
-    }
+    bool ok = true;
+    for (OpId o = 0; o < g->ops.n; o++)
+        if (runs[o] != (g->ops.at[o].kind != OP_RESHAPE)) {
+            fprintf(to, "coverage: operation %d (%s) is in %d places\n", o,
+                    op_name(g->ops.at[o].kind), runs[o]);
+            ok = false;
+        }
+    for (int i = 0; i < g->metrics.n + 1; i++)
+        if (reports[i] != 1) {
+            fprintf(to, "coverage: %s is reported %d times\n",
+                    i ? g->metrics.at[i - 1].name : "the loss", reports[i]);
+            ok = false;
+        }
     return ok;
 }
 
@@ -176,14 +170,65 @@ static bool cover_weights(const Program *p, FILE *to)
     return ok;
 }
 
+/* The place of an action in a step: what comes before the sums of tied weights' gradients, and
+ * then one thing after the other. */
+static int rank_of(const Program *p, const Action *a)
+{
+    bool crosses = a->kind == ACT_SEND || a->kind == ACT_RECV;
+    LinkKind link = crosses ? p->links.at[a->link].kind : LINK_ACTIVATION;
+    return link == LINK_WEIGHT_GRADIENT ? 1
+           : a->kind == ACT_REDUCE      ? 2
+           : a->kind == ACT_CLIP        ? 3
+           : a->kind == ACT_UPDATE      ? 4
+           : link == LINK_WEIGHT        ? 5
+           : a->kind == ACT_JOIN        ? 6
+                                        : 0;
+}
+
+/* Gradients are complete before they are summed, then clipped, then used; new weights go out
+ * after that; and nothing is under way when the next step begins. Evaluation leaves weights as
+ * they are. */
+static bool cover_end(const Program *p, const ActionList *list, int device, bool eval, FILE *to)
+{
+    const char *name = p->devices.at[device].name;
+    bool ok = true, clips = p->model->settings.train.clip_norm > 0 && !eval;
+    for (int i = 1; i < list->actions.n; i++)
+        if (rank_of(p, &list->actions.at[i]) < rank_of(p, &list->actions.at[i - 1])) {
+            fprintf(to, "coverage: %s comes too late\n", verify_where(p, device, list, i));
+            ok = false;
+        }
+    if (count_actions(list, ACT_CLIP) != clips || count_actions(list, ACT_JOIN) != 1 ||
+        (eval && count_actions(list, ACT_UPDATE) + count_actions(list, ACT_REDUCE) > 0)) {
+        fprintf(to, "coverage: %s does not end its step\n", name);
+        ok = false;
+    }
+    for (int l = 0; l < p->links.n; l++) {
+        const Link *k = &p->links.at[l];
+        int n = 0;
+        if ((k->kind != LINK_WEIGHT && k->kind != LINK_WEIGHT_GRADIENT) ||
+            (k->from != device && k->to != device))
+            continue;
+        for (int i = 0; i < list->actions.n; i++)
+            n += action_stream(&list->actions.at[i]) == 1 && list->actions.at[i].link == l;
+        if (n != (eval ? 0 : 1)) {
+            fprintf(to, "coverage: %s carries %s %d times\n", name, k->name, n);
+            ok = false;
+        }
+    }
+    return ok;
+}
+
 bool verify_coverage(const Program *p, FILE *to)
 {
     bool ok = cover_ops(p, to);
     for (int d = 0; d < p->devices.n; d++) {
         ok = cover_runs(p, &p->devices.at[d].train, d, false, to) && ok;
         ok = cover_runs(p, &p->devices.at[d].eval, d, true, to) && ok;
+        ok = cover_end(p, &p->devices.at[d].train, d, false, to) && ok;
+        ok = cover_end(p, &p->devices.at[d].eval, d, true, to) && ok;
     }
-    return cover_weights(p, to) && ok;
+    ok = cover_weights(p, to) && ok;
+    return verify_values(p, to) && ok;
 }
 
 /* -------------------------------------------------------------------- deadlock */

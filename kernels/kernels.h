@@ -161,8 +161,9 @@ void softmax_backward(Team *team, real *dx, const real *dy, const real *y, int64
  * al. 2011): element e of sample i is kept when its 32-bit number, counted by
  * (i, e), is at least p * 2^32; kept values are scaled by 1 / (1 - p). p = 1 gives
  * zeros. The number is word e / 16 % 4 of philox(counter (e / 64 * 16 + e % 16, i), key),
- * both halves of the counter in 64 bits, low word first. x[samples, n]; `first` is the number of x's first sample in the batch. The
- * backward pass is the same call on the gradient. y == x is allowed. */
+ * both halves of the counter in 64 bits, low word first. x[samples, n]; `first` is the number
+ * of x's first sample in the batch. The backward pass is the same call on the gradient.
+ * y == x is allowed. */
 void dropout(Team *team, real *y, const real *x, double p, uint64_t key, int64_t first,
              int64_t samples, int64_t n);
 

@@ -41,11 +41,6 @@ static char *checkpoint_path(const char *folder, int64_t step)
     return path;
 }
 
-int checkpoint_folder(const Trainer *t, Problem *p)
-{
-    return t->options.save ? folder_make(t->options.save, p) : MDL_OK;
-}
-
 int checkpoint_write(Trainer *t, const char *folder, int64_t step, Problem *p)
 {
     char step_text[32], seed_text[32];
@@ -98,6 +93,21 @@ static int64_t newest_step(const char *folder, Problem *p)
     if (newest < 0)
         problem_set(p, EXIT_USE, "--resume %s: holds no checkpoint (step-N.safetensors)", folder);
     return newest;
+}
+
+int checkpoint_folder(const Trainer *t, int64_t done, Problem *p)
+{
+    const char *folder = t->options.save;
+    if (!folder)
+        return MDL_OK;
+    TRY(folder_make(folder, p));
+    Problem none = {0};
+    int64_t newest = newest_step(folder, &none);
+    if (newest > done && !t->options.quiet)
+        printf("%s: holds a checkpoint of step %lld from before; --resume takes the newest, so an "
+               "empty folder is safer\n",
+               folder, (long long)newest);
+    return MDL_OK;
 }
 
 static bool number_read(const char *text, uint64_t *value)

@@ -6,7 +6,6 @@
  * Errors name the line and the column, both from 1.
  */
 #include <ctype.h>
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

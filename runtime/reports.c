@@ -44,6 +44,14 @@ double norm_of(const Trainer *t, const double *squares)
     return sqrt(sum);
 }
 
+const char *norm_culprit(const Trainer *t, const double *squares)
+{
+    int64_t i = 0;
+    while (i < t->model->nweights && isfinite(squares[i]))
+        i++;
+    return i < t->model->nweights ? t->weights.owner[i]->name : "all weights together";
+}
+
 /* --------------------------------------------------------------------- steps */
 
 /* The first stage to begin a step makes its slot ready; none begins one whose slot still
@@ -117,8 +125,10 @@ int clip_gradients(Stage *s)
     pthread_mutex_unlock(&t->lock);
     char place[TEXT_PLACE];
     if (done && isnan(scale))
-        return stage_fail(s, "%s: the gradients are not finite; nothing was updated",
-                          stage_place(s, place));
+        return stage_fail(s,
+                          "%s: the gradient of %s is not finite; nothing was updated; a lower "
+                          "learning rate may help",
+                          stage_place(s, place), norm_culprit(t, s->norm));
     if (done) {
         s->hyper.grad_scale = scale;
         return MDL_OK;

@@ -242,6 +242,8 @@ bool step_begin(Stage *s, int64_t step);
 void step_end(Stage *s, int64_t step);
 /* Sum in index order, square root. */
 double norm_of(const Trainer *t, const double *squares);
+/* The first weight whose gradient's sum of squares is not finite, for messages. */
+const char *norm_culprit(const Trainer *t, const double *squares);
 
 /* -------------------------------------------------------- what comes of a run */
 
@@ -256,7 +258,8 @@ int checkpoint_write(Trainer *t, const char *folder, int64_t step, Problem *p);
 /* Opens the newest checkpoint of a folder: *step is its step, *seed its seed. */
 int checkpoint_open(TensorFile **file, const MdlModel *model, const char *folder, int64_t *step,
                     uint64_t *seed, Problem *p);
-int checkpoint_folder(const Trainer *t, Problem *p); /* makes the folder of --save */
+/* Makes the folder of --save; says so where it holds later steps than `done`. */
+int checkpoint_folder(const Trainer *t, int64_t done, Problem *p);
 int weights_export(Trainer *t, const char *path, Problem *p);
 /* Writes the weights in index order, and the optimizer's state after them. */
 int weights_save(const Trainer *t, const char *path, bool state, const TensorNote *notes,

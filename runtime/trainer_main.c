@@ -120,7 +120,7 @@ static int trainer_run(Trainer *t, Problem *p)
     threads_choose(t);
     TRY(weights_prepare(t, &done, p));
     TRY(data_prepare(t, done < t->steps || o->check_gradients, p));
-    TRY(checkpoint_folder(t, p));
+    TRY(checkpoint_folder(t, done, p));
     TRY(journal_open(t, p));
     TRY(reports_new(t, p));
     if (links_new(t) != MDL_OK)
@@ -163,7 +163,7 @@ static void trainer_free(Trainer *t)
 
 static int trainer_main(Trainer *t, Problem *p)
 {
-    struct sigaction old[2];
+    struct sigaction old[SIGNALS];
     const Options *o = &t->options;
     t->seed = o->has_seed ? o->seed : t->model->seed;
     t->steps = o->steps >= 0 ? o->steps : t->model->steps;

@@ -142,8 +142,8 @@ static int real_read(double *value, const char *option, const char *text, double
     *value = x * unit;
     if (end == text || *end != '\0' || unit == 0 || !isfinite(x) || x < low ||
         (units && *value > 1e9))
-        return value_bad(option, text, units ? "a time such as 90s, 10m or 2h" : "a number, at least 0",
-                         p);
+        return value_bad(option, text,
+                         units ? "a time such as 90s, 10m or 2h" : "a number, at least 0", p);
     return MDL_OK;
 }
 

@@ -4,9 +4,9 @@
  * the journal, and watches the clock and the interrupt key. Stopping early sets the last
  * step to the furthest that any stage has begun: all stages then end after that one.
  */
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "trainer.h"
 #include "training.h"
@@ -19,21 +19,36 @@ static void on_interrupt(int number)
     interrupted = 1;
 }
 
-void interrupt_watch(struct sigaction old[2])
+/* Nothing but the process can be ended: the thread cannot go on without the page. */
+static void on_lost_page(int number)
 {
-    /* Back to the default after the first, so that the second ends the process. */
-    struct sigaction action = {.sa_handler = on_interrupt,
-                               .sa_flags = (int)SA_RESETHAND | SA_RESTART};
-    sigemptyset(&action.sa_mask);
-    interrupted = 0;
-    sigaction(SIGINT, &action, &old[0]);
-    sigaction(SIGTERM, &action, &old[1]);
+    static const char text[] = "\nerror: a data file became shorter while it was read (SIGBUS); "
+                               "leave it as it is while a trainer runs\n";
+    (void)number;
+    ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)written;
+    _exit(EXIT_RUN);
 }
 
-void interrupt_unwatch(const struct sigaction old[2])
+static const int watched[SIGNALS] = {SIGINT, SIGTERM, SIGBUS};
+
+void interrupt_watch(struct sigaction old[SIGNALS])
 {
-    sigaction(SIGINT, &old[0], NULL);
-    sigaction(SIGTERM, &old[1], NULL);
+    /* Back to the default after the first, so that the second ends the process. */
+    struct sigaction stop = {.sa_handler = on_interrupt,
+                             .sa_flags = (int)SA_RESETHAND | SA_RESTART};
+    struct sigaction end = {.sa_handler = on_lost_page};
+    sigemptyset(&stop.sa_mask);
+    sigemptyset(&end.sa_mask);
+    interrupted = 0;
+    for (int i = 0; i < SIGNALS; i++)
+        sigaction(watched[i], watched[i] == SIGBUS ? &end : &stop, &old[i]);
+}
+
+void interrupt_unwatch(const struct sigaction old[SIGNALS])
+{
+    for (int i = 0; i < SIGNALS; i++)
+        sigaction(watched[i], &old[i], NULL);
 }
 
 const char *stop_reason(const Trainer *t)
@@ -59,9 +74,9 @@ static int step_report(Trainer *t, Problem *p)
     int status;
     if (!isfinite(norm))
         status = problem_set(p, EXIT_RUN,
-                             "step %lld: the gradients are not finite; a lower learning rate or "
-                             "clip_norm may help",
-                             (long long)step);
+                             "step %lld: the gradient of %s is not finite; a lower learning rate "
+                             "or clip_norm may help",
+                             (long long)step, norm_culprit(t, slot->norm));
     else
         status = journal_step(t, step, loss, lr, norm, p);
     pthread_mutex_lock(&t->lock);

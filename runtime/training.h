@@ -4,10 +4,12 @@
 
 #include "trainer.h"
 
-/* Between the two, the first SIGINT or SIGTERM asks for an early stop; `old` keeps what
- * the signals did before. */
-void interrupt_watch(struct sigaction old[2]);
-void interrupt_unwatch(const struct sigaction old[2]);
+/* Between the two, the first SIGINT or SIGTERM asks for an early stop, and a mapped file that
+ * is cut off while it is read ends the process with a message; `old` keeps what the signals
+ * did before. */
+enum { SIGNALS = 3 };
+void interrupt_watch(struct sigaction old[SIGNALS]);
+void interrupt_unwatch(const struct sigaction old[SIGNALS]);
 
 /* Why the run should stop now, for people; NULL: it should not. */
 const char *stop_reason(const Trainer *t);

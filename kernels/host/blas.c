@@ -19,7 +19,8 @@ static void one_thread(void)
 static void product(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda,
                     const real *B, int64_t ldb, real beta, real *C, int64_t ldc)
 {
-    const enum CBLAS_TRANSPOSE a = ta ? CblasTrans : CblasNoTrans, b = tb ? CblasTrans : CblasNoTrans;
+    const enum CBLAS_TRANSPOSE a = ta ? CblasTrans : CblasNoTrans,
+                               b = tb ? CblasTrans : CblasNoTrans;
 #ifdef MDL_F64
     cblas_dgemm(CblasRowMajor, a, b, (int)M, (int)N, (int)K, 1, A, (int)lda, B, (int)ldb, beta, C,
                 (int)ldc);
@@ -45,6 +46,6 @@ void block_product(void *scratch, bool ta, bool tb, int64_t M, int64_t N, int64_
                 x += finish->row_bias[i];
             if (finish->col_bias)
                 x += finish->col_bias[j];
-            C[i * ldc + j] = finish->relu && !(x > 0) ? 0 : x;
+            C[i * ldc + j] = finish->relu && x <= 0 ? 0 : x;
         }
 }

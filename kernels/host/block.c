@@ -48,7 +48,6 @@ static void copy_strip(real *strip, bool ta, const real *A, int64_t lda, int64_t
     }
 }
 
-
 static void product_by_dots(int64_t M, int64_t N, int64_t K, const real *A, int64_t lda,
                             const real *B, int64_t ldb, real *C, int64_t ldc, const Finish *finish)
 {

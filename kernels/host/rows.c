@@ -67,7 +67,7 @@ static real part_square_distance(const real *x, real mean, int64_t n)
     do {                                                                                           \
         double sum_ = 0;                                                                           \
         for (int64_t i = 0; i < (n); i += PART) {                                                  \
-            const int64_t m = int_min(PART, (n) - i);                                              \
+            const int64_t m = int_min(PART, (n)-i);                                                \
             sum_ += (double)(part);                                                                \
         }                                                                                          \
         return (real)sum_;                                                                         \

@@ -12,7 +12,7 @@ typedef struct {
     real *out, *lse_out;
     const real *x, *dy, *lse;
     const int32_t *y;
-    int64_t rows, n, inner;
+    int64_t n, inner;
 } Softmax;
 
 static void over_rows(Team *team, Softmax *v, int64_t rows, int64_t row, RangeFn *fn)

@@ -116,8 +116,7 @@ static void test_long_sums_stay_exact(void **state)
     }
     for (int i = 0; i < N; i++)
         want[i] = (double)x[0] * ROWS;
-    ON_EVERY_TEAM(y, N, 9,
-                  layernorm_backward_weight(team, dw, y, x, x, none, one, ROWS, N, false));
+    ON_EVERY_TEAM(y, N, 9, layernorm_backward_weight(team, dw, y, x, x, none, one, ROWS, N, false));
     check_close(y, want, N, tolerance, "long bias gradient");
     free(x);
     free(none);
@@ -330,10 +329,10 @@ static void test_optimizers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reductions),   cmocka_unit_test(test_reductions_show_nan),
-        cmocka_unit_test(test_long_sums_stay_exact),
-        cmocka_unit_test(test_copies),       cmocka_unit_test(test_broadcast_copies),
-        cmocka_unit_test(test_flat_helpers), cmocka_unit_test(test_optimizers),
+        cmocka_unit_test(test_reductions),           cmocka_unit_test(test_reductions_show_nan),
+        cmocka_unit_test(test_long_sums_stay_exact), cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_broadcast_copies),     cmocka_unit_test(test_flat_helpers),
+        cmocka_unit_test(test_optimizers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

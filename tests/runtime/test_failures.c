@@ -2,9 +2,12 @@
 #include "workshop.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "training.h"
 #include "two_stages.h"
 
 static int fault_clear(void **state)
@@ -97,6 +100,24 @@ static void loss_that_is_no_number_stops(void **state)
     assert_int_equal(access("kept/step-00000002.safetensors", F_OK), 0);
 }
 
+static void gradient_that_is_no_number_stops(void **state)
+{
+    (void)state;
+    MdlModel m = two_stages();
+    fault = FAULT_INFINITE;
+    fault_step = 4;
+    for (int clip = 0; clip < 2; clip++) {
+        if (clip) {
+            m.hyper.beta1 = 1; /* the model's sign to clip */
+            m.clip_norm = 1;
+        }
+        assert_int_equal(run(&m, "-q --data synthetic --lr 0.001 --save never --save-every 4"), 1);
+        error_is("step 4");
+        error_is("the gradient of out.weight is not finite");
+        assert_int_not_equal(access("never/step-00000004.safetensors", F_OK), 0);
+    }
+}
+
 static void diverging_stops(void **state)
 {
     (void)state;
@@ -138,8 +159,9 @@ static void bad_evaluation_costs_no_training(void **state)
     npy_put("ex.npy", "<f4", "(3, 3)", x, sizeof x);
     y[2] = 1.0f / 0.0f;
     npy_put("ey.npy", "<f4", "(3,)", y, sizeof y);
-    assert_int_equal(run(&m, "-q --data synthetic --steps 4 --eval-every 2 --save kept --save-every "
-                             "2 --eval-data x=ex.npy --eval-data y=ey.npy"),
+    assert_int_equal(run(&m,
+                         "-q --data synthetic --steps 4 --eval-every 2 --save kept --save-every "
+                         "2 --eval-data x=ex.npy --eval-data y=ey.npy"),
                      1);
     error_is("ey.npy: sample 2, element 0");
     assert_int_equal(access("kept/step-00000002.safetensors", R_OK), 0);
@@ -148,6 +170,32 @@ static void bad_evaluation_costs_no_training(void **state)
                      1);
     assert_int_equal(access("kept/step-00000003.safetensors", R_OK), 0);
     assert_int_equal(access("kept.st", R_OK), 0);
+}
+
+/* A mapped file that is cut off meanwhile ends the process, with a message. */
+static void file_cut_while_read_is_an_error(void **state)
+{
+    (void)state;
+    static const char bytes[8192] = {1};
+    file_put("cut", bytes, sizeof bytes);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct sigaction old[SIGNALS];
+        FileBytes file;
+        Problem p = {0};
+        interrupt_watch(old);
+        if (!freopen("cut.err", "w", stderr) || file_map(&file, "cut", &p) != MDL_OK ||
+            truncate("cut", 0) != 0)
+            _exit(9);
+        _exit(*(const volatile unsigned char *)file.bytes + 8);
+    }
+    int status;
+    assert_true(waitpid(child, &status, 0) == child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_RUN);
+    char *text = file_get("cut.err", &(size_t){0});
+    assert_non_null(strstr(text, "became shorter"));
+    free(text);
 }
 
 static void unplanned_memory_is_an_error(void **state)
@@ -211,9 +259,11 @@ int main(void)
         cmocka_unit_test(wrong_use_is_named),
         cmocka_unit_test_teardown(deadlock_times_out, fault_clear),
         cmocka_unit_test_teardown(loss_that_is_no_number_stops, fault_clear),
+        cmocka_unit_test_teardown(gradient_that_is_no_number_stops, fault_clear),
         cmocka_unit_test(diverging_stops),
         cmocka_unit_test(bad_sample_is_named),
         cmocka_unit_test(bad_evaluation_costs_no_training),
+        cmocka_unit_test(file_cut_while_read_is_an_error),
         cmocka_unit_test(unplanned_memory_is_an_error),
         cmocka_unit_test(other_weights_are_refused),
         cmocka_unit_test(full_disk_is_an_error),

@@ -296,6 +296,8 @@ static void interrupt_is_orderly(void **state)
     fault = FAULT_NONE;
     assert_int_equal(run(&m, "--data x=x.npy --data y=y.npy --resume int --steps 1"), 0);
     assert_non_null(strstr(run_out, "no steps were run"));
+    assert_int_equal(run(&m, "--data synthetic --steps 1 --save int"), 0);
+    assert_non_null(strstr(run_out, "int: holds a checkpoint of step "));
 }
 
 static void trace_and_plot_are_drawn(void **state)

@@ -178,6 +178,8 @@ static int update_1(Stage *s)
     Memory1 *a = (void *)s->memory;
     if (fault_now(s, FAULT_GRADIENT))
         a->dw[1] *= (real)1.01;
+    if (fault_now(s, FAULT_INFINITE))
+        a->dw[1] = (real)INFINITY;
     TRY(link_post(s, LINK_SHARED, 0, a->shared));
     TRY(link_send(s, LINK_DSHARED, 0, a->dshared));
     phase_begin(s, 'U', 1, -1);

@@ -12,6 +12,7 @@ typedef enum {
     FAULT_DEADLOCK,  /* stage 1 waits for a message that nobody sends */
     FAULT_NAN,       /* a loss that is not a number */
     FAULT_GRADIENT,  /* a gradient that is wrong */
+    FAULT_INFINITE,  /* a gradient of out.weight that is infinite */
     FAULT_INTERRUPT, /* the process gets SIGINT */
 } Fault;
 

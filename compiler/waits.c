@@ -1,0 +1,151 @@
+/* waits.c - what orders the two streams of a device.
+ *
+ * In:  the list of one device's actions, and how many slots its buffers have.
+ * Out: the same with waits: where one stream reads what the other wrote, and where one writes
+ *      over what the other has read. None is there that another one implies. */
+#include "communicate.h"
+
+/* Tables by [link of this device * micro-batches]. */
+typedef struct {
+    Program *p;
+    Device *d;
+    ActionList *list;
+    const RunLinks *run_links;
+    int *local;      /* [links]: number among the links of this device */
+    int *transfer;   /* its action, or NONE */
+    int *last_touch; /* last run that reads what the link brought, or NONE */
+    int *made;       /* the run that makes what the link takes away */
+    bool *waited;    /* [actions]: some run waits for this receive */
+    int certain[2];  /* [streams]: the last action of the other stream known to be done */
+} Waits;
+
+static int entry_of(const Waits *t, int link, int m)
+{
+    return t->local[link] * t->p->microbatches + m;
+}
+
+/* Adds a wait, unless what was waited for before on this stream implies it. For a receive the
+ * wait is always there: transfers from several devices end in any order where nothing but
+ * the links orders them. */
+static void add_wait(Waits *t, int action, int on)
+{
+    ActionList *list = t->list;
+    Action *a = &list->actions.at[action];
+    int *known = &t->certain[action_stream(a)];
+    if (list->actions.at[on].kind != ACT_RECV && on <= *known)
+        return;
+    if (on > *known)
+        *known = on;
+    if (a->nwaits == 0)
+        a->first_wait = list->waits.n;
+    VEC_PUSH(t->p->graph->arena, &list->waits, on);
+    a->nwaits++;
+}
+
+static int *new_table(Arena *a, int n)
+{
+    int *table = ARENA_ARRAY(a, int, n + 1);
+    for (int i = 0; i < n; i++)
+        table[i] = NONE;
+    return table;
+}
+
+static Waits make_tables(Program *p, const RunLinks *run_links, ActionList *list, int device)
+{
+    Arena *a = p->graph->arena;
+    Waits t = {.p = p,
+               .d = &p->devices.at[device],
+               .list = list,
+               .run_links = run_links,
+               .local = ARENA_ARRAY(a, int, p->links.n + 1),
+               .waited = ARENA_ARRAY(a, bool, list->actions.n + 1),
+               .certain = {NONE, NONE}};
+    int n = 0;
+    for (int l = 0; l < p->links.n; l++)
+        if (p->links.at[l].from == device || p->links.at[l].to == device)
+            t.local[l] = n++;
+    t.transfer = new_table(a, n * p->microbatches);
+    t.last_touch = new_table(a, n * p->microbatches);
+    t.made = new_table(a, n * p->microbatches);
+    for (int i = 0; i < list->actions.n; i++) {
+        const Action *x = &list->actions.at[i];
+        if (x->kind == ACT_SEND || x->kind == ACT_RECV)
+            t.transfer[entry_of(&t, x->link, x->m)] = i;
+    }
+    return t;
+}
+
+/* A run waits for what it is the first to read, and for the sends of what it writes over. */
+static void wait_run(Waits *t, int i)
+{
+    const Action a = t->list->actions.at[i];
+    const RunLinks *rl = &t->run_links[a.chunk * RUN_KINDS + (int)a.run];
+    for (int k = 0; k < rl->reads.n; k++) {
+        int x = entry_of(t, rl->reads.at[k], a.m), on = t->transfer[x];
+        if (on != NONE && !t->waited[on]) {
+            add_wait(t, i, on);
+            t->waited[on] = true;
+        }
+        t->last_touch[x] = i;
+    }
+    int send = NONE;
+    for (int k = 0; k < rl->writes.n; k++) {
+        int link = rl->writes.at[k];
+        int slots = t->d->buffers.at[t->p->links.at[link].source.buffer].slots;
+        t->made[entry_of(t, link, a.m)] = i;
+        int before = a.m >= slots ? t->transfer[entry_of(t, link, a.m - slots)] : NONE;
+        send = before > send ? before : send;
+    }
+    if (send != NONE)
+        add_wait(t, i, send);
+}
+
+void add_waits(Program *p, const RunLinks *run_links, ActionList *list, int device)
+{
+    Waits t = make_tables(p, run_links, list, device);
+    int last_run = NONE, update = NONE, last_send = NONE;
+    for (int i = 0; i < list->actions.n; i++) {
+        const Action a = list->actions.at[i];
+        switch (a.kind) {
+        case ACT_RUN:
+            wait_run(&t, i);
+            last_run = i;
+            break;
+        case ACT_SEND: {
+            LinkKind kind = p->links.at[a.link].kind;
+            add_wait(&t, i,
+                     kind == LINK_WEIGHT_GRADIENT ? last_run
+                     : kind == LINK_WEIGHT        ? update
+                                                  : t.made[entry_of(&t, a.link, a.m)]);
+            last_send = i;
+            break;
+        }
+        case ACT_RECV: {
+            const Buffer *b = &t.d->buffers.at[p->links.at[a.link].target.buffer];
+            /* runs read weights; nobody reads a received gradient before it is there */
+            int before = b->class == BUFFER_WEIGHT ? last_run
+                         : a.m >= b->slots ? t.last_touch[entry_of(&t, a.link, a.m - b->slots)]
+                                           : NONE;
+            if (before != NONE)
+                add_wait(&t, i, before);
+            break;
+        }
+        case ACT_REDUCE:
+        case ACT_CLIP:
+        case ACT_UPDATE:
+        case ACT_JOIN:
+            for (int k = 0; k < i; k++)
+                if (list->actions.at[k].kind == ACT_RECV && !t.waited[k]) {
+                    add_wait(&t, i, k);
+                    t.waited[k] = true;
+                }
+            if (a.kind == ACT_UPDATE)
+                update = i;
+            if (a.kind == ACT_JOIN && last_send != NONE)
+                add_wait(&t, i, last_send);
+            break;
+        default:
+            break;
+        }
+    }
+}
