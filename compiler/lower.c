@@ -16,62 +16,9 @@
  */
 #include "lower.h"
 
-#include <ctype.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cost.h"
-
-/* ------------------------------------------------------------------- patterns */
-
-NamePattern pattern_single(const char *name)
-{
-    return (NamePattern){.prefix = name, .suffix = "", .first = -1};
-}
-
-/* The number at the start of s, at most 9 digits without leading zeros; -1: none. */
-static int64_t leading_number(const char *s, size_t *digits)
-{
-    size_t n = 0;
-    int64_t value = 0;
-    while (isdigit((unsigned char)s[n]) && n < 9)
-        value = value * 10 + (s[n++] - '0');
-    *digits = n;
-    if (n == 0 || isdigit((unsigned char)s[n]) || (n > 1 && s[0] == '0'))
-        return -1;
-    return value;
-}
-
-bool pattern_pair(Arena *a, const char *x, const char *y, NamePattern *out)
-{
-    if (strcmp(x, y) == 0) {
-        *out = pattern_single(x);
-        return false;
-    }
-    size_t i = 0;
-    while (x[i] && x[i] == y[i])
-        i++;
-    while (i > 0 && isdigit((unsigned char)x[i - 1]))
-        i--;
-    size_t nx, ny;
-    int64_t p = leading_number(x + i, &nx), q = leading_number(y + i, &ny);
-    if (p < 0 || q < 0 || strcmp(x + i + nx, y + i + ny) != 0)
-        return false;
-    *out = (NamePattern){.prefix = arena_strndup(a, x, i),
-                         .suffix = arena_strndup(a, x + i + nx, strlen(x + i + nx)),
-                         .first = p,
-                         .step = q - p};
-    return true;
-}
-
-bool pattern_matches(const NamePattern *p, int64_t i, const char *name)
-{
-    size_t n = strlen(p->prefix), digits;
-    if (strncmp(name, p->prefix, n) != 0)
-        return false;
-    return leading_number(name + n, &digits) == p->first + i * p->step &&
-           strcmp(name + n + digits, p->suffix) == 0;
-}
 
 /* --------------------------------------------------------------------- buffers */
 
@@ -83,100 +30,6 @@ ValueId lower_root(const Lower *l, ValueId v)
 static Device *here(Lower *l)
 {
     return &l->p->devices.at[l->device];
-}
-
-/* What the results after the first are called; NULL: they have names of their own. */
-static const char *result_word(OpKind kind, int result)
-{
-    if (kind == OP_CROSS_ENTROPY)
-        return "lse";
-    if (kind == OP_LAYERNORM || kind == OP_GROUPNORM)
-        return result == 1 ? "mean" : "rstd";
-    return kind == OP_RMSNORM ? "rstd" : NULL;
-}
-
-const char *lower_label(const Lower *l, ValueId v)
-{
-    const Graph *g = l->g;
-    const Value *x = &g->values.at[v];
-    if (x->kind == VALUE_WEIGHT || x->kind == VALUE_GRAD)
-        return g->weights.at[x->index].name;
-    if (x->kind == VALUE_INPUT)
-        return g->inputs.at[x->index].name;
-    if (x->def == NONE)
-        return "constant";
-    const Op *op = &g->ops.at[x->def];
-    if (op->again && g->original[v] != NONE)
-        return arena_printf(l->arena, "%s.again", lower_label(l, g->original[v]));
-    for (int i = 1; i < op->nout; i++)
-        if (op->out[i] == v && op->out[0] != NONE && result_word(op->kind, i))
-            return arena_printf(l->arena, "%s.%s", lower_label(l, op->out[0]),
-                                result_word(op->kind, i));
-    if (x->name && strchr(x->name, '.'))
-        return x->name;
-    const char *last = x->name ? x->name : op_name(op->kind);
-    if (op->path && op->forward == NONE && (!x->name || x->def == NONE))
-        return op->path;
-    const char *scope = g->frames.at[op->frame].path;
-    return scope && scope[0] ? arena_printf(l->arena, "%s.%s", scope, last) : last;
-}
-
-/* A part of a C identifier: letters, digits and single underscores. */
-static char *identifier(Arena *a, const char *label)
-{
-    size_t n = strlen(label), k = 0;
-    char *s = arena_alloc(a, n + 2);
-    for (size_t i = 0; i < n && k < 40; i++) {
-        char c = isalnum((unsigned char)label[i]) ? label[i] : '_';
-        if (c == '_' && k > 0 && s[k - 1] == '_')
-            continue;
-        s[k++] = c;
-    }
-    while (k > 1 && s[k - 1] == '_')
-        k--;
-    s[k] = 0;
-    if (k == 0)
-        s[k++] = 'x';
-    return s;
-}
-
-/* The slot of a key, in a table that grows before it is half full. */
-static NameSlot *find_name(Lower *l, const char *key)
-{
-    if (2 * l->names_used >= l->names_cap) {
-        NameSlot *old = l->names;
-        int cap = l->names_cap;
-        l->names_cap = cap ? 2 * cap : 1024;
-        l->names = ARENA_ARRAY(l->arena, NameSlot, l->names_cap);
-        l->names_used = 0;
-        for (int i = 0; i < cap; i++)
-            if (old[i].key)
-                *find_name(l, old[i].key) = old[i], l->names_used++;
-    }
-    uint64_t h = 1469598103934665603u; /* FNV-1a */
-    for (const char *c = key; *c; c++)
-        h = (h ^ (unsigned char)*c) * 1099511628211u;
-    int i = (int)(h % (uint64_t)l->names_cap);
-    while (l->names[i].key && strcmp(l->names[i].key, key) != 0)
-        i = (i + 1) % l->names_cap;
-    return &l->names[i];
-}
-
-/* The identifier, with a number where it is taken on this device. */
-static const char *unique_name(Lower *l, const char *label, const char *kind)
-{
-    char *name = identifier(l->arena, label);
-    for (;;) {
-        char *key = arena_printf(l->arena, "%d:%s:%s", l->device, kind, name);
-        NameSlot *slot = find_name(l, key);
-        if (!slot->key) {
-            slot->key = key;
-            slot->count = 1;
-            l->names_used++;
-            return name;
-        }
-        name = arena_printf(l->arena, "%s_%d", identifier(l->arena, label), ++slot->count);
-    }
 }
 
 int lower_add_buffer(Lower *l, ValueId v, int count, BufferClass class, const char *label)
@@ -198,7 +51,7 @@ int lower_add_buffer(Lower *l, ValueId v, int count, BufferClass class, const ch
                 .slots = 1,
                 .size = size,
                 .stride = round_up(size, BUFFER_ALIGN),
-                .name = unique_name(l, label, kind),
+                .name = lower_unique_name(l, label, kind),
                 .gradient = gradient,
                 .link = NONE};
     VEC_PUSH(l->arena, &d->buffers, b);
@@ -522,96 +375,6 @@ static void find_shared(Lower *l)
     }
 }
 
-/* ------------------------------------------------------- what lives how long */
-
-/* Which phase touches each buffer: 1 + chunk * RUN_KINDS + kind; 0: none, -1: several. */
-static int *find_touchers(const Program *p, const Device *d)
-{
-    int *toucher = ARENA_ARRAY(p->graph->arena, int, d->buffers.n + 1);
-    for (int i = 0; i < d->chunks.n; i++) {
-        const Chunk *c = &p->chunks.at[d->chunks.at[i]];
-        for (int k = 0; k < RUN_KINDS; k++) {
-            int id = 1 + c->number * RUN_KINDS + k;
-            for (int n = 0; n < c->run[k].calls.n; n++) {
-                const Call *call = &c->run[k].calls.at[n];
-                for (int r = 0; r < call->nin + call->nout; r++) {
-                    const Ref *ref = r < call->nin ? &call->in[r] : &call->out[r - call->nin];
-                    int seen[2] = {ref->buffer, ref->entry};
-                    for (int s = 0; s < 2; s++)
-                        if (seen[s] != NONE)
-                            toucher[seen[s]] = toucher[seen[s]] && toucher[seen[s]] != id ? -1 : id;
-                }
-            }
-        }
-    }
-    return toucher;
-}
-
-/* How many turns' tensors of a buffer have to live at once, by what the calls of its own
- * phase read: all; two, where each turn hands one to the next; one, where none leaves its
- * turn. `last` is the member that the loop makes last, the only one that may be read later. */
-static int find_ring(const Run *run, const Step *step, int buffer, int last, int count)
-{
-    int ring = 1;
-    for (int k = 0; k < run->calls.n; k++) {
-        const Call *user = &run->calls.at[k];
-        bool inside = k >= step->first && k < step->first + step->ncalls;
-        for (int r = 0; r < user->nin; r++) {
-            const Ref *in = &user->in[r];
-            if (in->entry == buffer && in->entry_at != last)
-                return count;
-            if (in->buffer != buffer)
-                continue;
-            if (!inside && (in->by_turn || in->at != last))
-                return count;
-            if (inside && !in->by_turn)
-                return count;
-            if (inside && in->at != 0)
-                ring = 2;
-        }
-    }
-    return ring < count ? ring : count;
-}
-
-/* Rings of what the loops of one phase make and no other phase touches. */
-static void find_rings(const Program *p, Device *d, int device, const Run *run, const int *toucher)
-{
-    for (int s = 0; s < run->steps.n; s++) {
-        const Step *step = &run->steps.at[s];
-        for (int n = step->first; step->turns > 1 && n < step->first + step->ncalls; n++)
-            for (int i = 0; i < run->calls.at[n].nout; i++) {
-                int out = run->calls.at[n].out[i].buffer;
-                Buffer *b = out == NONE ? NULL : &d->buffers.at[out];
-                if (!b || b->count == 1 || toucher[out] == -1 || b->class == BUFFER_GRAD)
-                    continue;
-                int last = step->down ? 0 : b->count - 1;
-                b->ring = find_ring(run, step, out, last, b->count);
-                for (int l = 0; l < p->links.n; l++)
-                    if (p->links.at[l].from == device && p->links.at[l].source.buffer == out &&
-                        p->links.at[l].source.at != last)
-                        b->ring = b->count;
-            }
-    }
-}
-
-/* A tensor that only one phase touches is scratch of that phase; others, and what a link
- * takes away, are kept. */
-static void classify(Program *p, int device)
-{
-    Device *d = &p->devices.at[device];
-    int *toucher = find_touchers(p, d);
-    for (int i = 0; i < d->buffers.n; i++)
-        if (d->buffers.at[i].class == BUFFER_SCRATCH && toucher[i] == -1)
-            d->buffers.at[i].class = BUFFER_KEPT;
-    for (int i = 0; i < p->links.n; i++)
-        if (p->links.at[i].from == device &&
-            d->buffers.at[p->links.at[i].source.buffer].class == BUFFER_SCRATCH)
-            d->buffers.at[p->links.at[i].source.buffer].class = BUFFER_KEPT;
-    for (int c = 0; c < d->chunks.n; c++)
-        for (int k = 0; k < RUN_KINDS; k++)
-            find_rings(p, d, device, &p->chunks.at[d->chunks.at[c]].run[k], toucher);
-}
-
 /* --------------------------------------------------------------------- the pass */
 
 static void begin_device(Lower *l, int device)
@@ -774,7 +537,7 @@ Program *lower(Model *m, Placement *pl, Diag *d)
             tie(&l, w);
     for (int i = 0; i < p->devices.n; i++) {
         finish_weights(&l, &p->devices.at[i], i);
-        classify(p, i);
+        lower_classify(p, i);
     }
     return step_fits(m, p->links.n, "links", d) ? p : NULL;
 }

@@ -1,4 +1,4 @@
-/* lower.h - what lower.c and roll.c share while one device's phases are made. */
+/* lower.h - what lower.c, roll.c, names.c and lifetimes.c share. */
 #ifndef MDLC_LOWER_H
 #define MDLC_LOWER_H
 
@@ -50,6 +50,9 @@ bool pattern_pair(Arena *a, const char *x, const char *y, NamePattern *out);
 bool pattern_matches(const NamePattern *p, int64_t i, const char *name);
 
 ValueId lower_root(const Lower *l, ValueId v);
+/* The label as a part of a C identifier, with a number where it is taken on the device under way
+ * by another buffer of its kind ("w", "g", "o", "d", "v"). */
+const char *lower_unique_name(Lower *l, const char *label, const char *kind);
 /* What a value is called by people: its layer's path, its variable, or its operation. */
 const char *lower_label(const Lower *l, ValueId v);
 /* A buffer for `count` tensors like v on the device under way; nothing is at home yet. */
@@ -60,6 +63,10 @@ Home lower_home(Lower *l, ValueId v);
 /* Adds a run of weights to the device under way; gradients get buffers at their first use. */
 void lower_add_weights(Lower *l, WeightRun run);
 Ref lower_ref(Lower *l, ValueId v);
+
+/* A tensor that only one phase touches is scratch of that phase, with as many places as its
+ * loop needs; others, and what a link takes away, are kept. */
+void lower_classify(Program *p, int device);
 
 /* Turns a list of operations into calls, with loops where consecutive turns of a for
  * statement are alike. */

@@ -50,10 +50,7 @@ static Term default_term(ParamKind kind, const char *text)
 
 void signature_parse(Arena *a, Signature *sig, const char *name, const char *text)
 {
-    sig->name = name;
-    sig->text = text;
-    sig->n = 0;
-    sig->variadic = false;
+    *sig = (Signature){.name = name, .text = text};
     for (const char *s = text; *(s = skip_spaces(s)) && sig->n < MATCH_MAX_PARAMS;) {
         SigParam p = {.kind = PARAM_TENSOR, .name = read_word(a, &s)};
         s = skip_spaces(s);

@@ -21,7 +21,6 @@
  * Then the n turns become one body, every tensor of it a buffer with n members. Where loops
  * are nested the level is taken that leaves fewer calls.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "fuse.h"

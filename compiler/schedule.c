@@ -134,6 +134,44 @@ static bool candidate(const Greedy *s, int device, Slot *best, double *start)
     return found;
 }
 
+/* What a device would do next; known until a run that it may wait for is placed. */
+typedef struct {
+    Slot slot;
+    double start;
+    bool known, found;
+} Next;
+
+typedef VEC(int) IntList;
+
+/* For each chunk the devices that wait for its runs. */
+static IntList *find_waiting(const Program *p)
+{
+    IntList *waiting = ARENA_ARRAY(p->graph->arena, IntList, p->chunks.n);
+    for (int c = 0; c < p->chunks.n; c++) {
+        const Chunk *chunk = &p->chunks.at[c];
+        VEC_PUSH(p->graph->arena, &waiting[c], chunk->device);
+        for (int k = 0; k < RUN_KINDS; k++)
+            for (int i = 0; i < chunk->after[k].n; i++)
+                VEC_PUSH(p->graph->arena, &waiting[chunk->after[k].at[i]], chunk->device);
+    }
+    return waiting;
+}
+
+/* The device that can start first. */
+static int first_device(const Greedy *s, Next *next)
+{
+    int device = NONE;
+    for (int d = 0; d < s->p->devices.n; d++) {
+        Next *x = &next[d];
+        if (!x->known)
+            x->found = candidate(s, d, &x->slot, &x->start);
+        x->known = true;
+        if (x->found && (device == NONE || x->start < next[device].start))
+            device = d;
+    }
+    return device;
+}
+
 static void greedy(const Program *p, ScheduleKind kind, bool eval, SlotList *lists)
 {
     Arena *a = p->graph->arena;
@@ -146,24 +184,21 @@ static void greedy(const Program *p, ScheduleKind kind, bool eval, SlotList *lis
                 .next_f = ARENA_ARRAY(a, int, C),
                 .next_b = ARENA_ARRAY(a, int, C),
                 .free_at = ARENA_ARRAY(a, double, p->devices.n)};
+    Next *next = ARENA_ARRAY(a, Next, p->devices.n);
+    const IntList *waiting = find_waiting(p);
     for (int c = 0; c < C; c++)
         left += M * (p->chunks.at[c].has[RUN_B] && !eval ? 2 : 1);
     for (; left > 0; left--) {
-        int device = NONE;
-        Slot best = {0};
-        double start = 0;
-        for (int d = 0; d < p->devices.n; d++) {
-            Slot slot = {0};
-            double at = 0;
-            if (candidate(&s, d, &slot, &at) && (device == NONE || at < start))
-                device = d, best = slot, start = at;
-        }
+        int device = first_device(&s, next);
         if (device == NONE)
             return; /* cannot be: the graph has no cycles */
-        double end = start + duration(best.run);
+        Slot best = next[device].slot;
+        double end = next[device].start + duration(best.run);
         s.finish[best.run == RUN_B][best.chunk * M + best.m] = end;
         s.free_at[device] = end;
         *(best.run == RUN_B ? &s.next_b[best.chunk] : &s.next_f[best.chunk]) += 1;
+        for (int i = 0; i < waiting[best.chunk].n; i++)
+            next[waiting[best.chunk].at[i]].known = false;
         push(p, &lists[device], best.run, best.chunk, best.m);
         if (eval && p->chunks.at[best.chunk].has[RUN_E])
             push(p, &lists[device], RUN_E, best.chunk, best.m);

@@ -73,10 +73,10 @@ static bool spelled_alike(const Call *c, const Op *first, const Op *op)
 
 static bool same_path(const Names *n, const Call *c, int turn, const char *path)
 {
-    const char *name = c->first < 0 ? c->prefix
-                                    : arena_printf(n->g->arena, "%s%lld%s", c->prefix,
-                                                   (long long)(c->first + turn * c->number_step),
-                                                   c->suffix);
+    const char *name = c->first < 0
+                           ? c->prefix
+                           : arena_printf(n->g->arena, "%s%lld%s", c->prefix,
+                                          (long long)(c->first + turn * c->number_step), c->suffix);
     return path && name && strcmp(name, path) == 0;
 }
 
@@ -240,8 +240,8 @@ static bool check_weights(const Names *n, FILE *to)
                     WeightId w = r->weight + k * r->step;
                     int uses = first[w + 1] - first[w];
                     Sum here = {d, r->buffer, k};
-                    bool right = turn == 0 || uses == 0 ||
-                                 is_linked(p, LINK_WEIGHT, owner[w], here);
+                    bool right =
+                        turn == 0 || uses == 0 || is_linked(p, LINK_WEIGHT, owner[w], here);
                     if (turn == 0)
                         owner[w] = here;
                     for (int u = 0; turn == 0 && u < r->ngrads && u < uses; u++) {

@@ -43,17 +43,19 @@ static char *checkpoint_path(const char *folder, int64_t step)
 
 int checkpoint_write(Trainer *t, const char *folder, int64_t step, Problem *p)
 {
-    char step_text[32], seed_text[32];
+    char step_text[32], seed_text[32], lr_text[32];
     snprintf(step_text, sizeof step_text, "%" PRId64, step);
     snprintf(seed_text, sizeof seed_text, "%" PRIu64, t->seed);
+    snprintf(lr_text, sizeof lr_text, "%.17g", t->lr);
     const TensorNote notes[] = {{"format", "pt"},
                                 {"step", step_text},
                                 {"seed", seed_text},
+                                {"lr", lr_text},
                                 {"fingerprint", t->model->fingerprint}};
     char *path = checkpoint_path(folder, step);
     if (!path)
         return problem_no_memory(p, folder);
-    int status = weights_save(t, path, true, notes, 4, p);
+    int status = weights_save(t, path, true, notes, (int)(sizeof notes / sizeof *notes), p);
     free(path);
     return status;
 }

@@ -4,6 +4,7 @@
  * place that prints an error, and the one that decides the order of things: options,
  * checkpoint, weights, data, devices, steps, files.
  */
+#include <math.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +57,10 @@ static int resume_open(Trainer *t, int64_t *done, Problem *p)
                            "--seed %llu: the checkpoint in %s was trained with --seed %llu",
                            (unsigned long long)o->seed, o->resume, (unsigned long long)seed);
     t->seed = seed;
+    const char *noted = tensors_metadata(t->initial, "lr");
+    double lr = noted ? strtod(noted, NULL) : -1;
+    if (o->lr < 0 && isfinite(lr) && lr >= 0)
+        t->lr = lr; /* of the run that wrote the checkpoint */
     if (!o->quiet)
         printf("going on after step %lld of %s\n", (long long)*done, o->resume);
     return MDL_OK;

@@ -108,6 +108,77 @@ static void test_coverage_fails(void **state)
     compiled_free(&c);
 }
 
+/* The calls are all there, but one of them is on the wrong tensor. */
+static void test_wrong_tensors_fail(void **state)
+{
+    (void)state;
+    Compiled c = four_stages(unet);
+    assert_true(verify_coverage(c.program, c.sink));
+    int tried = 0;
+    for (int k = 0; k < c.program->chunks.n; k++)
+        for (int kind = 0; kind < RUN_KINDS; kind++) {
+            Chunk *chunk = &c.program->chunks.at[k];
+            const Device *dev = &c.program->devices.at[chunk->device];
+            for (int i = 0; i < chunk->run[kind].calls.n; i++) {
+                Call *call = &chunk->run[kind].calls.at[i];
+                for (int r = 0; r < call->nin + call->nout; r++) {
+                    Ref *ref = r < call->nin ? &call->in[r] : &call->out[r - call->nin];
+                    if (ref->buffer == NONE)
+                        continue;
+                    Ref kept = *ref;
+                    ref->buffer = (kept.buffer + 1) % dev->buffers.n;
+                    assert_false(verify_coverage(c.program, c.sink));
+                    *ref = kept;
+                    tried++;
+                    if (dev->buffers.at[kept.buffer].count == 1)
+                        continue;
+                    ref->at++; /* the tensor of the turn after */
+                    assert_false(verify_coverage(c.program, c.sink));
+                    *ref = kept;
+                }
+            }
+        }
+    assert_true(tried > 50);
+    for (int l = 0; l < c.program->links.n; l++) {
+        Link *link = &c.program->links.at[l], kept = *link;
+        link->value = c.program->graph->inputs.at[0].value;
+        assert_false(verify_coverage(c.program, c.sink));
+        *link = kept;
+    }
+    assert_true(verify_coverage(c.program, c.sink));
+    compiled_free(&c);
+}
+
+/* The end of a step, action by action, in the wrong order or left out. */
+static void test_wrong_end_fails(void **state)
+{
+    (void)state;
+    Compiled c = four_stages(tied); /* which clips, too */
+    int tried = 0;
+    for (int d = 0; d < 4; d++) {
+        ActionList *list = &c.program->devices.at[d].train;
+        for (int i = 0; i < list->actions.n; i++) {
+            Action a = list->actions.at[i];
+            bool weight = action_stream(&a) == 1 &&
+                          (c.program->links.at[a.link].kind == LINK_WEIGHT ||
+                           c.program->links.at[a.link].kind == LINK_WEIGHT_GRADIENT);
+            if (!weight && (a.kind == ACT_RUN || action_stream(&a) == 1))
+                continue;
+            list->actions.at[i].kind = ACT_ALL_REDUCE; /* left out */
+            assert_false(verify_coverage(c.program, c.sink));
+            list->actions.at[i] = list->actions.at[0]; /* before the last run */
+            list->actions.at[0] = a;
+            assert_false(verify_coverage(c.program, c.sink));
+            list->actions.at[0] = list->actions.at[i];
+            list->actions.at[i] = a;
+            tried++;
+        }
+    }
+    assert_true(tried > 10);
+    assert_true(verify_coverage(c.program, c.sink));
+    compiled_free(&c);
+}
+
 /* -------------------------------------------------------------------- deadlock */
 
 static void swap_actions(ActionList *list, int i, int j)
@@ -326,6 +397,8 @@ int main(void)
         cmocka_unit_test(test_everything_is_proved),
         cmocka_unit_test(test_any_number_of_micro_batches),
         cmocka_unit_test(test_coverage_fails),
+        cmocka_unit_test(test_wrong_tensors_fail),
+        cmocka_unit_test(test_wrong_end_fails),
         cmocka_unit_test(test_deadlock_fails),
         cmocka_unit_test(test_deadlock_of_two_sends),
         cmocka_unit_test(test_dropped_transfer_deadlocks),

@@ -123,6 +123,22 @@ static void resumed_is_uninterrupted(void **state)
     json_decref(part);
 }
 
+/* A rate given once holds until another is given. */
+static void resume_keeps_the_rate(void **state)
+{
+    (void)state;
+    MdlModel m = two_stages();
+    assert_int_equal(run(&m, DATA "--lr 0.02 --steps 60 --export whole.st"), 0);
+    assert_int_equal(run(&m, DATA "--lr 0.02 --steps 60 --save rated --save-every 30"), 0);
+    unlink("rated/step-00000060.safetensors");
+    assert_int_equal(run(&m, DATA "--resume rated --steps 60 --export part.st"), 0);
+    files_assert_equal("whole.st", "part.st");
+    assert_int_equal(run(&m, DATA "--resume rated --steps 60 --lr 0.01 --log other.log"), 0);
+    json_t *log = log_read("other.log");
+    assert_true(log_number(log, 0, "lr") < 0.01);
+    json_decref(log);
+}
+
 static void resume_refuses(void **state)
 {
     (void)state;
@@ -396,6 +412,7 @@ int main(void)
         cmocka_unit_test(loss_falls),
         cmocka_unit_test(threads_change_nothing),
         cmocka_unit_test(resumed_is_uninterrupted),
+        cmocka_unit_test(resume_keeps_the_rate),
         cmocka_unit_test(resume_refuses),
         cmocka_unit_test(exported_is_loaded),
         cmocka_unit_test(clipping_limits_a_step),

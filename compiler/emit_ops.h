@@ -1,0 +1,94 @@
+/* emit_ops.h - what emit_ops.c and emit_tensors.c share: a rule for every operation, and the
+ * arguments that most of them have.
+ *
+ * Weights' gradients are summed over the micro-batches in place: the first one writes
+ * (accumulate is `m > 0`). */
+#ifndef MDLC_EMIT_OPS_H
+#define MDLC_EMIT_OPS_H
+
+#include "emit.h"
+
+typedef void EmitRule(Emit *e, const Call *c, const Op *op);
+
+#define OP(ID, name, sig) EmitRule spell_##name;
+#define MAP(ID, name, sig, expr)
+#define MAPGRAD(ID, name, expr)
+#define INNER(ID, name) EmitRule spell_##name;
+#define SUGAR(name, sig)
+#define LATER(name, sig, when)
+#include "ops.def"
+#undef OP
+#undef MAP
+#undef MAPGRAD
+#undef INNER
+#undef SUGAR
+#undef LATER
+
+static inline const Value *value(const Emit *e, const Ref *r)
+{
+    return &e->p->graph->values.at[r->value];
+}
+
+static inline const Shape *shape(const Emit *e, const Ref *r)
+{
+    return &value(e, r)->shape;
+}
+
+static inline int64_t last(const Shape *s)
+{
+    return s->rank ? s->dim[s->rank - 1] : 1;
+}
+
+/* Rows of [rows, last dimension]. */
+static inline void arg_rows(Emit *e, const Ref *r)
+{
+    int64_t n = last(shape(e, r));
+    emit_arg_count(e, value(e, r)->batched, n ? shape_count(shape(e, r)) / n : 0);
+}
+
+static inline void arg_elements(Emit *e, const Ref *r)
+{
+    emit_arg_count(e, value(e, r)->batched, shape_count(shape(e, r)));
+}
+
+static inline void arg_int(Emit *e, int64_t n)
+{
+    emit_arg(e, "%lld", (long long)n);
+}
+
+static inline void arg_bool(Emit *e, bool b)
+{
+    emit_arg(e, "%s", b ? "true" : "false");
+}
+
+static inline bool is_grad(const Emit *e, const Ref *r)
+{
+    return r->buffer != NONE && e->d->buffers.at[r->buffer].class == BUFFER_GRAD;
+}
+
+static inline void arg_accumulate(Emit *e, const Ref *r)
+{
+    if (is_grad(e, r)) {
+        e->used_m = true;
+        emit_arg(e, "m > 0");
+    } else {
+        emit_arg(e, "false");
+    }
+}
+
+/* name(s->team, refs… */
+static inline void begin(Emit *e, const char *name, int n, const Ref *const *refs)
+{
+    emit_call(e, name);
+    emit_arg(e, "s->team");
+    for (int i = 0; i < n; i++)
+        emit_arg_ref(e, refs[i]);
+}
+#define BEGIN(name, ...)                                                      \
+    begin(e, name, (int)(sizeof((const Ref *[]){__VA_ARGS__}) / sizeof(Ref *)), \
+          (const Ref *const[]){__VA_ARGS__})
+#define IN(i) (&c->in[i])
+#define OUT(i) (&c->out[i])
+#define END() emit_end(e, "", ";")
+
+#endif
