@@ -88,8 +88,11 @@ static int place_of(const PhaseLives *x, int buffer)
 /* Element-wise results in the place of an operand whose life ends there. */
 static void find_in_place(PhaseLives *x)
 {
-    for (int n = 0; n < x->run->calls.n; n++) {
+    for (int n = 0, s = 0; n < x->run->calls.n; n++) {
         const Call *c = &x->run->calls.at[n];
+        while (n >= x->run->steps.at[s].first + x->run->steps.at[s].ncalls)
+            s++;
+        bool loop = x->run->steps.at[s].turns > 1;
         if (c->kind != CALL_OP || x->p->graph->ops.at[c->op].kind != OP_FUSED)
             continue;
         const Ref *out = &c->out[0];
@@ -103,6 +106,8 @@ static void find_in_place(PhaseLives *x)
             if (at == NONE || !same_elements(x->p, in->value, out->value) || &x->lives[at] == to)
                 continue;
             Life *from = &x->lives[at];
+            if (loop && !in->by_turn) /* later turns read it, too */
+                continue;
             if (from->to != n || to->from != n || from->bytes != to->bytes ||
                 x->d->buffers.at[in->buffer].ring != 1)
                 continue;

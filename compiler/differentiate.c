@@ -242,20 +242,13 @@ static void mark_phases(Graph *g, int first, const ValueId *grad, int nforward)
  * came into the region; so nothing that is made inside has to be kept. A region is a run of
  * such operations within one turn of a loop. */
 
-static FrameId turn_of(const Graph *g, FrameId f)
-{
-    while (f > 0 && g->frames.at[f].kind != FRAME_TURN)
-        f = g->frames.at[f].parent;
-    return f;
-}
-
 static void find_regions(Grad *c, int nops)
 {
     const Graph *g = c->g;
     for (OpId o = 0, n = 0; o < nops; o++) {
         const Op *op = &g->ops.at[o];
         bool goes_on = o > 0 && g->ops.at[o - 1].recompute &&
-                       turn_of(g, g->ops.at[o - 1].frame) == turn_of(g, op->frame);
+                       graph_turn_of(g, g->ops.at[o - 1].frame) == graph_turn_of(g, op->frame);
         c->region[o] = !op->recompute ? NONE : goes_on ? n : ++n;
     }
 }

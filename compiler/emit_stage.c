@@ -8,12 +8,6 @@
 
 #include "emit.h"
 
-static const char *schedule_name(ScheduleKind k)
-{
-    static const char *const names[] = {"1f1b", "gpipe", "interleaved", "zero_bubble"};
-    return names[k];
-}
-
 /* "h.3 ... h.5": the paths of the device's layers. */
 static const char *layers_of(Emit *e)
 {
@@ -61,7 +55,7 @@ static void print_header(Emit *e)
               emit_comment_text(a, slash ? slash + 1 : p->model->source));
     emit_line(e, " *   layers       %s", emit_comment_text(a, layers_of(e)));
     emit_line(e, " *   schedule     %s, %d micro-batch%s of %lld sample%s, at most %d in flight",
-              schedule_name(p->model->settings.parallel.schedule), p->microbatches,
+              schedule_kind_name(p->model->settings.parallel.schedule), p->microbatches,
               p->microbatches == 1 ? "" : "es", (long long)p->microbatch,
               p->microbatch == 1 ? "" : "s", e->d->in_flight);
     emit_line(e, " *   memory       %s bytes in one allocation:", show_count(a, e->d->bytes));

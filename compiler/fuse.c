@@ -42,13 +42,6 @@ bool map_equal(const MapProgram *a, const MapProgram *b)
     return memcmp(a->out, b->out, sizeof(int) * (size_t)a->nout) == 0;
 }
 
-static FrameId turn_of(const Graph *g, FrameId f)
-{
-    while (f > 0 && g->frames.at[f].kind != FRAME_TURN)
-        f = g->frames.at[f].parent;
-    return f;
-}
-
 static bool reads(const Op *op, int operands, ValueId v)
 {
     for (int i = 0; i < operands; i++)
@@ -110,7 +103,7 @@ static bool can_merge(const Fuser *f, OpId producer, OpId consumer)
         return false;
     if (f->pl->chunk_of[producer] != f->pl->chunk_of[consumer] ||
         f->pl->metric_only[producer] != f->pl->metric_only[consumer] ||
-        turn_of(g, p->frame) != turn_of(g, c->frame))
+        graph_turn_of(g, p->frame) != graph_turn_of(g, c->frame))
         return false;
     for (int i = 0; i < p->nout; i++)
         if (f->first_use[p->out[i]] != NONE && f->first_use[p->out[i]] < consumer)
@@ -211,7 +204,7 @@ static void fuse_convolutions(Fuser *f)
         Op *c = &g->ops.at[def];
         if (c->kind != OP_CONV2D || f->uses[r->in[0]] != 1 ||
             f->pl->chunk_of[def] != f->pl->chunk_of[o] ||
-            turn_of(g, c->frame) != turn_of(g, r->frame) ||
+            graph_turn_of(g, c->frame) != graph_turn_of(g, r->frame) ||
             f->pl->metric_only[def] != f->pl->metric_only[o])
             continue;
         c->attr.relu = true;

@@ -105,6 +105,13 @@ FrameId graph_add_frame(Graph *g, Frame f)
     return g->frames.n - 1;
 }
 
+FrameId graph_turn_of(const Graph *g, FrameId f)
+{
+    while (f > 0 && g->frames.at[f].kind != FRAME_TURN)
+        f = g->frames.at[f].parent;
+    return f;
+}
+
 int64_t shape_count(const Shape *s)
 {
     int64_t n = 1;

@@ -163,6 +163,8 @@ OpId graph_add_op(Graph *g, Op op, const ValueId *in, int nin, int nout, Dtype t
                   bool batched);
 WeightId graph_add_weight(Graph *g, Weight w);
 FrameId graph_add_frame(Graph *g, Frame f);
+/* The innermost turn of a loop around a frame; 0, the model, where there is none. */
+FrameId graph_turn_of(const Graph *g, FrameId f);
 
 const char *op_name(OpKind kind); /* "linear", "relu_grad" */
 bool op_is_map(OpKind kind);

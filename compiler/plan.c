@@ -8,12 +8,6 @@
 #include "cost.h"
 #include "plan.h"
 
-const char *plan_schedule_name(ScheduleKind k)
-{
-    static const char *const names[] = {"1f1b", "gpipe", "interleaved", "zero_bubble"};
-    return names[k];
-}
-
 const char *plan_link_kind(LinkKind k)
 {
     static const char *const names[] = {"activation", "gradient", "weight_gradient", "weight"};

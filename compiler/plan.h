@@ -53,7 +53,6 @@ PlanLayers plan_layers(Arena *a, const Program *p);
 /* "wte ... h.2" of all runs of a device's chunks; "" where nothing has a name. */
 const char *plan_layers_text(Arena *a, const Program *p, const PlanLayers *l, int device);
 
-const char *plan_schedule_name(ScheduleKind k);
 /* "h.5" or "gradient of h.5". */
 const char *plan_link_name(Arena *a, const Link *l);
 /* With the micro-batch: "f32[8, 1024, 768]". */

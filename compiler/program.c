@@ -19,6 +19,12 @@ const char *buffer_class_name(BufferClass c)
     return names[c];
 }
 
+const char *schedule_kind_name(ScheduleKind k)
+{
+    static const char *const names[] = {"1f1b", "gpipe", "interleaved", "zero_bubble"};
+    return names[k];
+}
+
 int64_t value_rows(const Program *p, ValueId v)
 {
     return p->graph->values.at[v].batched ? p->microbatch : 1;

@@ -202,6 +202,7 @@ typedef VEC(Slot) SlotList;
 
 const char *run_name(RunKind kind); /* "F" */
 const char *buffer_class_name(BufferClass c);
+const char *schedule_kind_name(ScheduleKind k); /* "1f1b" */
 
 /* Bytes of one tensor of a value in this program. */
 int64_t value_bytes(const Program *p, ValueId v);

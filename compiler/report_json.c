@@ -164,7 +164,7 @@ bool plan_json(const Plan *plan, Text *out)
     json_t *root = json_pack(
         "{s:o, s:o, s:s, s:I, s:I, s:i, s:o, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:[ssss]}", "model",
         text(plan, p->model->name), "source", text(plan, p->model->source), "schedule",
-        plan_schedule_name(s->parallel.schedule), "batch", (json_int_t)s->train.batch, "microbatch",
+        schedule_kind_name(s->parallel.schedule), "batch", (json_int_t)s->train.batch, "microbatch",
         (json_int_t)p->microbatch, "microbatches", p->microbatches, "stages", stages, "chunks",
         chunks, "links", links, "order", orders, "step_seconds", step, "samples_per_second",
         step > 0 ? json_real((double)s->train.batch / step) : json_null(), "bubble", bubble(plan),
