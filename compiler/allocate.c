@@ -253,11 +253,11 @@ bool allocate(Program *p, Diag *diag)
     for (int i = 0; i < p->devices.n; i++) {
         Device *d = &p->devices.at[i];
         int64_t at = 0;
-        for (int class = 0; class < BUFFER_SCRATCH; class++) {
+        for (int kind = 0; kind < BUFFER_SCRATCH; kind++) {
             int64_t begin = at;
             for (int b = 0; b < d->buffers.n; b++) {
                 Buffer *x = &d->buffers.at[b];
-                if ((int)x->class != class)
+                if ((int)x->class != kind)
                     continue;
                 x->offset = at;
                 if (!add_i64(at, buffer_bytes(x), &at)) {
@@ -266,7 +266,7 @@ bool allocate(Program *p, Diag *diag)
                     return false;
                 }
             }
-            d->class_bytes[class] = at - begin;
+            d->class_bytes[kind] = at - begin;
         }
         int64_t most = 0;
         for (int c = 0; c < d->chunks.n; c++)

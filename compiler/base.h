@@ -23,16 +23,16 @@ char *arena_printf(Arena *a, const char *format, ...) __attribute__((format(prin
 #define ARENA_ARRAY(a, T, n) ((T *)arena_alloc((a), sizeof(T) * (size_t)(n)))
 
 /* A growing array: VEC(int) v = {0}; VEC_PUSH(arena, &v, 3); v.at[0], v.n. */
-#define VEC(T)     \
-    struct {       \
-        T *at;     \
-        int n, cap; \
+#define VEC(T)                                                                                     \
+    struct {                                                                                       \
+        T *at;                                                                                     \
+        int n, cap;                                                                                \
     }
 void *vec_grow(Arena *a, void *at, int n, int *cap, size_t size);
-#define VEC_PUSH(a, v, ...)                                                                      \
-    ((v)->n == (v)->cap                                                                          \
-         ? (void)((v)->at = vec_grow((a), (v)->at, (v)->n, &(v)->cap, sizeof *(v)->at))          \
-         : (void)0,                                                                              \
+#define VEC_PUSH(a, v, ...)                                                                        \
+    ((v)->n == (v)->cap                                                                            \
+         ? (void)((v)->at = vec_grow((a), (v)->at, (v)->n, &(v)->cap, sizeof *(v)->at))            \
+         : (void)0,                                                                                \
      (v)->at[(v)->n++] = (__VA_ARGS__))
 
 /* Text that grows; `at` is always terminated. Lives in the arena. */

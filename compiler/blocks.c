@@ -138,10 +138,8 @@ Term run_block(Elab *e, const Item *block, const Expr *call, const Name *hint)
         e->cut = true;
         return result;
     }
-    Frame f = {.kind = FRAME_BLOCK,
-               .name = block->block.name.text,
-               .path = layer->path,
-               .at = call->at};
+    Frame f = {
+        .kind = FRAME_BLOCK, .name = block->block.name.text, .path = layer->path, .at = call->at};
     e->layer = layer;
     if (enter_frame(e, f)) {
         result = run_body(e, block, call, args);

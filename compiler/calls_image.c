@@ -8,9 +8,8 @@ static bool windows(Call *c, ValueId x, int64_t size, Attr a, int64_t *out)
 {
     if (size + 2 * a.pad < a.kernel) {
         elab_error(c->e, call_arg(c, "kernel").at,
-                   "a kernel of %lld does not fit into %lld (of %s, pad %lld)",
-                   (long long)a.kernel, (long long)(size + 2 * a.pad), show_shape(c->e, x),
-                   (long long)a.pad);
+                   "a kernel of %lld does not fit into %lld (of %s, pad %lld)", (long long)a.kernel,
+                   (long long)(size + 2 * a.pad), show_shape(c->e, x), (long long)a.pad);
         note_value(c->e, x);
         return false;
     }

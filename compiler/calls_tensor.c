@@ -166,8 +166,10 @@ bool call_reshape(Call *c)
         if (d == -1 && open < 0)
             open = i;
         else if (d < 1) {
-            elab_error(c->e, list.list.of[i].at, "a dimension is at least 1, not %lld; one may be "
-                       "-1, which is what remains", (long long)d);
+            elab_error(c->e, list.list.of[i].at,
+                       "a dimension is at least 1, not %lld; one may be "
+                       "-1, which is what remains",
+                       (long long)d);
             return false;
         } else
             fits = mul_i64(known, d, &known);

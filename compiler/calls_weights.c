@@ -157,8 +157,7 @@ ValueId call_main_weight(Call *c, Shape shape, bool transposed, Weight init)
 {
     if (call_has(c, "weight"))
         return tied_weight(c, shape);
-    if (call_has(c, "init") &&
-        !initial_apply(c->e, call_arg(c, "init"), shape, transposed, &init))
+    if (call_has(c, "init") && !initial_apply(c->e, call_arg(c, "init"), shape, transposed, &init))
         return NONE;
     return call_weight(c, "weight", shape, init);
 }

@@ -41,9 +41,9 @@ typedef struct {
     Program *p;
     Arena *arena;
     const SlotList *slots;
-    ActionList *lists; /* [devices] */
-    RunLinks *run_links; /* [chunks * RUN_KINDS] */
-    Crossing *crossing;  /* [links] */
+    ActionList *lists;        /* [devices] */
+    RunLinks *run_links;      /* [chunks * RUN_KINDS] */
+    Crossing *crossing;       /* [links] */
     double **start, **finish; /* [devices][slots] */
     int M;
 } Comm;
@@ -125,8 +125,9 @@ static void simulate(Comm *c)
 {
     Program *p = c->p;
     int C = p->chunks.n, M = c->M, D = p->devices.n;
-    double *done = ARENA_ARRAY(c->arena, double, C * RUN_KINDS * M);
-    for (int i = 0; i < C * RUN_KINDS * M; i++)
+    int n = C * RUN_KINDS * M;
+    double *done = ARENA_ARRAY(c->arena, double, n);
+    for (int i = 0; i < n; i++)
         done[i] = -1;
     int *next = ARENA_ARRAY(c->arena, int, D);
     bool moved = true;
@@ -306,8 +307,8 @@ static void end_step(Comm *c)
 
 /* Buffers that the same actions touch need the same number of slots. */
 typedef struct {
-    VEC(int) runs;      /* chunk * RUN_KINDS + kind */
-    VEC(int) links;     /* in or out */
+    VEC(int) runs;  /* chunk * RUN_KINDS + kind */
+    VEC(int) links; /* in or out */
     VEC(int) buffers;
 } Group;
 typedef VEC(Group) GroupList;
@@ -331,7 +332,8 @@ static void group_add(Comm *c, GroupList *groups, Group *g, int buffer)
     for (int i = 0; i < groups->n; i++) {
         Group *x = &groups->at[i];
         if (x->runs.n == g->runs.n && x->links.n == g->links.n &&
-            (g->runs.n == 0 || memcmp(x->runs.at, g->runs.at, sizeof(int) * (size_t)g->runs.n) == 0) &&
+            (g->runs.n == 0 ||
+             memcmp(x->runs.at, g->runs.at, sizeof(int) * (size_t)g->runs.n) == 0) &&
             (g->links.n == 0 ||
              memcmp(x->links.at, g->links.at, sizeof(int) * (size_t)g->links.n) == 0)) {
             VEC_PUSH(c->arena, &x->buffers, buffer);

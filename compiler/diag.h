@@ -38,8 +38,7 @@ const Source *diag_source(const Diag *d, int file);
 /* An error, then any number of notes and helps that belong to it. Messages after the
  * twentieth error are counted, not kept. */
 void diag_error(Diag *d, Place at, const char *format, ...) __attribute__((format(printf, 3, 4)));
-void diag_warning(Diag *d, Place at, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+void diag_warning(Diag *d, Place at, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void diag_note(Diag *d, Place at, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void diag_help(Diag *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int diag_errors(const Diag *d);

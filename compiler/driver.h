@@ -30,7 +30,7 @@ typedef struct {
     bool json_diagnostics, verbose, quiet;
     bool fmt_check;
     const char *json, *svg, *dot, *csv, *trace; /* files that plan writes; "-": stdout */
-    char **run_args; /* after "--", NULL-terminated */
+    char **run_args;                            /* after "--", NULL-terminated */
 } Options;
 
 /* What the passes made of a model, as far as they got. */
@@ -45,9 +45,9 @@ typedef struct {
 bool options_parse(Arena *a, int argc, char **argv, Options *o, int *exit_code);
 
 /* build.c: each returns an exit code. */
-int build_emit(const Options *o, const Compilation *c);  /* mdlc emit */
+int build_emit(const Options *o, const Compilation *c);    /* mdlc emit */
 int build_trainer(const Options *o, const Compilation *c); /* mdlc build */
-int build_run(const Options *o, const Compilation *c);   /* mdlc run; does not return on success */
+int build_run(const Options *o, const Compilation *c); /* mdlc run; does not return on success */
 
 /* Writes text to path by way of a temporary file beside it; says what went wrong. */
 bool build_replace_file(const char *path, const char *text);

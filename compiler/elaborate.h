@@ -27,14 +27,14 @@ enum {
     ELAB_MAX_METRICS = 64,
     ELAB_MAX_INPUTS = 1000,
     ELAB_MAX_PARAMS = 256, /* of a block */
-    ELAB_MAX_DEPTH = 256,     /* of frames */
-    ELAB_MAX_PATH = 1000,     /* bytes of a layer's path */
+    ELAB_MAX_DEPTH = 256,  /* of frames */
+    ELAB_MAX_PATH = 1000,  /* bytes of a layer's path */
     ELAB_MAX_DEVICES = 4096
 };
 #define ELAB_MAX_COUNT ((int64_t)1 << 59) /* elements of a tensor */
 
 typedef enum {
-    TERM_ERROR, /* said already */
+    TERM_ERROR,  /* said already */
     TERM_ABSENT, /* an optional argument that was not given */
     TERM_INT,
     TERM_REAL,
@@ -163,10 +163,10 @@ typedef struct {
     bool has_loss;
 
     const Calling *pending; /* around the last error; its notes are still to come */
-    int errors; /* so far, repetitions too */
-    bool muted; /* the last error was a repetition: so are its notes */
-    bool cut;   /* something was left out after an error: layers may be missing */
-    bool stop;  /* no more is to be done */
+    int errors;             /* so far, repetitions too */
+    bool muted;             /* the last error was a repetition: so are its notes */
+    bool cut;               /* something was left out after an error: layers may be missing */
+    bool stop;              /* no more is to be done */
 } Elab;
 
 /* ---- messages (elaborate.c): an error is said once per place, with the calls around it */
@@ -255,10 +255,10 @@ void limit_integers(Elab *e, ValueId v, int64_t count, const char *call, Place a
 void limits_settle(Elab *e);
 
 /* ---- the rest */
-void prune(Elab *e);                                 /* prune.c */
-void settings_devices(Elab *e);                      /* settings.c */
-void settings_others(Elab *e);                       /* settings.c: after the model */
-void data_items(Elab *e);                            /* settings_data.c */
+void prune(Elab *e);            /* prune.c */
+void settings_devices(Elab *e); /* settings.c */
+void settings_others(Elab *e);  /* settings.c: after the model */
+void data_items(Elab *e);       /* settings_data.c */
 /* The one item that `text` is, which shows as the line of `label` in messages; NULL after
  * errors, also where it is not one item of this kind. (command_text.c) */
 const Item *command_item(Elab *e, const char *label, const char *text, ItemKind kind);

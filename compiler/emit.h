@@ -19,7 +19,7 @@ typedef struct {
     Text *out;
     const char *real;
     int indent;
-    bool used_m, used_i; /* what the function under way has spoken of */
+    bool used_m, used_i;      /* what the function under way has spoken of */
     int last_file, last_line; /* source line that the last comment named */
     VEC(MapEntry) maps;
     Text call; /* the call under way */
@@ -62,8 +62,8 @@ const char *emit_ctype(const Emit *e, Dtype t);
 const char *emit_shape(Emit *e, ValueId v); /* "[8, 1024]" with the batch */
 
 /* -- parts of a stage */
-void emit_op(Emit *e, const Call *c);       /* emit_ops.c: by the operation's row */
-void emit_maps(Emit *e);                    /* emit_map.c: the fused loops */
+void emit_op(Emit *e, const Call *c); /* emit_ops.c: by the operation's row */
+void emit_maps(Emit *e);              /* emit_map.c: the fused loops */
 void emit_fused_call(Emit *e, const Call *c);
 void emit_schedule(Emit *e, const ActionList *list, bool eval); /* emit_schedule.c */
 void emit_trainer(const Program *p, const Diag *d, Text *out);

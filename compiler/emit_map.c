@@ -109,7 +109,8 @@ static const char *loop_name(Emit *e, const Call *c)
     size_t n = t.n;
     for (int i = 0; i < e->maps.n; i++) {
         const char *name = e->maps.at[i].name;
-        same += strncmp(name, t.at, n) == 0 && (name[n] == 0 || isdigit((unsigned char)name[n + 1]));
+        same +=
+            strncmp(name, t.at, n) == 0 && (name[n] == 0 || isdigit((unsigned char)name[n + 1]));
     }
     if (same)
         text_printf(&t, "_%d", same + 1);

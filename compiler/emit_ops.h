@@ -84,8 +84,8 @@ static inline void begin(Emit *e, const char *name, int n, const Ref *const *ref
     for (int i = 0; i < n; i++)
         emit_arg_ref(e, refs[i]);
 }
-#define BEGIN(name, ...)                                                      \
-    begin(e, name, (int)(sizeof((const Ref *[]){__VA_ARGS__}) / sizeof(Ref *)), \
+#define BEGIN(name, ...)                                                                           \
+    begin(e, name, (int)(sizeof((const Ref *[]){__VA_ARGS__}) / sizeof(Ref *)),                    \
           (const Ref *const[]){__VA_ARGS__})
 #define IN(i) (&c->in[i])
 #define OUT(i) (&c->out[i])

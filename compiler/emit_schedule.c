@@ -95,9 +95,7 @@ static void plain_link_name(const Emit *e, const Link *l, char name[LINK_NAME])
 {
     bool in = l->to == e->stage;
     const Ref *r = in ? &l->target : &l->source;
-    const char *what = l->kind == LINK_WEIGHT       ? "W_"
-                       : l->kind == LINK_ACTIVATION ? ""
-                                                    : "D_";
+    const char *what = l->kind == LINK_WEIGHT ? "W_" : l->kind == LINK_ACTIVATION ? "" : "D_";
     int n = snprintf(name, LINK_NAME, "%s_%d_%s%s", in ? "FROM" : "TO", in ? l->from : l->to, what,
                      e->d->buffers.at[r->buffer].name);
     if (r->at && n < LINK_NAME)
@@ -146,8 +144,7 @@ static void print_item(Emit *e, const Item *x, const char *m)
         emit_arg(e, "s");
         emit_arg(e, "%s", emit_link_name(e, x->id));
         emit_arg(e, "%s", m);
-        emit_arg(e, "%s",
-                 emit_buffer_member(e, r->buffer, m, arena_printf(e->arena, "%d", r->at)));
+        emit_arg(e, "%s", emit_buffer_member(e, r->buffer, m, arena_printf(e->arena, "%d", r->at)));
         emit_end(e, "TRY(", ");");
         break;
     }
@@ -197,7 +194,8 @@ static void print_loop(Emit *e, const Items *items, int at, int length, int turn
     for (int j = at; j < at + length; j++) {
         int d = items->at[j].m - base;
         print_item(e, &items->at[j],
-                   d == 0 ? "m" : arena_printf(e->arena, "m %c %d", d < 0 ? '-' : '+', d < 0 ? -d : d));
+                   d == 0 ? "m"
+                          : arena_printf(e->arena, "m %c %d", d < 0 ? '-' : '+', d < 0 ? -d : d));
     }
     emit_close(e);
 }

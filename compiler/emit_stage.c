@@ -68,7 +68,8 @@ static void print_header(Emit *e)
         bool in = k->to == e->stage;
         if (k->from != e->stage && !in)
             continue;
-        const char *grad = k->kind == LINK_ACTIVATION || k->kind == LINK_WEIGHT ? "" : "gradient of ";
+        const char *grad =
+            k->kind == LINK_ACTIVATION || k->kind == LINK_WEIGHT ? "" : "gradient of ";
         const char *text = emit_comment_text(
             a, arena_printf(a, "%s%s %s %s %s", grad, k->name, emit_shape(e, k->value),
                             in ? "from" : "to", p->devices.at[in ? k->from : k->to].name));
@@ -112,8 +113,9 @@ static void print_buffer(Emit *e, int number)
     const char *macro = emit_buffer_member(e, number, "m", "i");
     if (b->slots > 1 && b->ring > 1) {
         bool all = b->ring == b->count;
-        text_printf(&t, all ? " + INT64_C(%lld) * ((m) %% %d * %d + (i))"
-                            : " + INT64_C(%lld) * ((m) %% %d * %d + (i) %% %d)",
+        text_printf(&t,
+                    all ? " + INT64_C(%lld) * ((m) %% %d * %d + (i))"
+                        : " + INT64_C(%lld) * ((m) %% %d * %d + (i) %% %d)",
                     (long long)b->stride, b->slots, b->ring, b->ring);
     } else if (b->slots > 1) {
         text_printf(&t, " + INT64_C(%lld) * ((m) %% %d)", (long long)b->stride, b->slots);
@@ -138,19 +140,19 @@ static void print_buffer(Emit *e, int number)
 static void print_buffers(Emit *e)
 {
     static const char *const titles[BUFFER_CLASSES] = {
-        "weights", "gradients of the weights, summed over the micro-batches",
-        "optimizer state", "kept while their micro-batch is in flight",
+        "weights", "gradients of the weights, summed over the micro-batches", "optimizer state",
+        "kept while their micro-batch is in flight",
         "scratch: inside one phase, places are shared"};
     emit_line(e, "/* Where every tensor is. m: micro-batch, i: turn of the loop that made it. */");
     emit_line(e, "#define AT(s, type, offset) ((type *)(void *)((s)->memory + (offset)))");
-    for (int class = 0; class < BUFFER_CLASSES; class++) {
+    for (int kind = 0; kind < BUFFER_CLASSES; kind++) {
         bool any = false;
         for (int b = 0; b < e->d->buffers.n; b++) {
-            if ((int)e->d->buffers.at[b].class != class)
+            if ((int)e->d->buffers.at[b].class != kind)
                 continue;
             if (!any) {
                 emit_blank(e);
-                emit_line(e, "/* %s */", titles[class]);
+                emit_line(e, "/* %s */", titles[kind]);
             }
             any = true;
             print_buffer(e, b);
@@ -216,7 +218,8 @@ static const char *body_function(Emit *e, RunKind kind, int chunk, int step, con
     text_printf(&name, "%s_", emit_run_function(e, kind, chunk));
     size_t before = name.n;
     for (const char *c = s->name; *c && name.n - before < 40; c++) {
-        bool word = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9');
+        bool word =
+            (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9');
         if (word)
             text_add_n(&name, c, 1);
         else if (name.n > before && name.at[name.n - 1] != '_' && c[1])
@@ -349,9 +352,10 @@ static void print_update(Emit *e)
             for (int k = 1; k < r->ngrads; k++) {
                 if (r->count > 1)
                     emit_line(e, "for (int i = 0; i < %d; i++)", r->count);
-                emit_line(e, "%saccumulate_into(s->team, %s, %s, %lld);", r->count > 1 ? "    " : "",
-                          emit_buffer_member(e, r->grad[0], "0", "i"),
-                          emit_buffer_member(e, r->grad[k], "0", "i"), (long long)weight_count(e, r));
+                emit_line(e, "%saccumulate_into(s->team, %s, %s, %lld);",
+                          r->count > 1 ? "    " : "", emit_buffer_member(e, r->grad[0], "0", "i"),
+                          emit_buffer_member(e, r->grad[k], "0", "i"),
+                          (long long)weight_count(e, r));
             }
         }
         emit_line(e, "return MDL_OK;");
@@ -364,7 +368,8 @@ static void print_update(Emit *e)
             const WeightRun *r = &e->d->weights.at[i];
             if (r->ngrads)
                 per_weight(e, r, "sum_squares",
-                           arena_printf(e->arena, "s->norm[%s] = ", norm_index(e, r)), false, false);
+                           arena_printf(e->arena, "s->norm[%s] = ", norm_index(e, r)), false,
+                           false);
         }
         emit_line(e, "return clip_gradients(s);");
         emit_close(e);
@@ -406,14 +411,13 @@ static void print_weight_row(Emit *e, const WeightRun *r)
         text_printf(&dims, "%s%lld", i ? ", " : "", (long long)w->shape.dim[i]);
     int64_t stride = e->d->buffers.at[r->buffer].stride;
     int grad = r->ngrads ? r->grad[0] : NONE;
-    emit_line(e, "    {%s, %s, %lld, %lld, %d, %d, %d, %d, {%s},",
-              emit_string(e->arena, r->prefix), emit_string(e->arena, r->suffix),
-              (long long)r->first, (long long)r->number_step, r->count, r->weight, r->step,
-              w->shape.rank, w->shape.rank ? dims.at : "0");
+    emit_line(e, "    {%s, %s, %lld, %lld, %d, %d, %d, %d, {%s},", emit_string(e->arena, r->prefix),
+              emit_string(e->arena, r->suffix), (long long)r->first, (long long)r->number_step,
+              r->count, r->weight, r->step, w->shape.rank, w->shape.rank ? dims.at : "0");
     emit_line(e, "     %s, %.17g, %s, %s,", inits[w->init], w->init_value,
               w->frozen ? "true" : "false", r->owner ? "true" : "false");
-    emit_line(e, "     %s, %lld, %s, %lld, {%s, %s}, %lld},",
-              strided(e, r->buffer), (long long)stride, strided(e, grad), (long long)stride,
+    emit_line(e, "     %s, %lld, %s, %lld, {%s, %s}, %lld},", strided(e, r->buffer),
+              (long long)stride, strided(e, grad), (long long)stride,
               strided(e, r->nstates > 0 ? r->state[0] : NONE),
               strided(e, r->nstates > 1 ? r->state[1] : NONE), (long long)stride);
 }

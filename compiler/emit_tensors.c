@@ -98,7 +98,8 @@ void spell_softmax_dx(Emit *e, const Call *c, const Op *op)
 /* The layer's path in turn i, as the runtime hashes it. */
 static void arg_path(Emit *e, const Call *c)
 {
-    const char *prefix = emit_string(e->arena, c->prefix), *suffix = emit_string(e->arena, c->suffix);
+    const char *prefix = emit_string(e->arena, c->prefix),
+               *suffix = emit_string(e->arena, c->suffix);
     if (c->first < 0) {
         emit_arg(e, "dropout_key(s, %s, -1, %s)", prefix, suffix);
         return;

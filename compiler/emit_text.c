@@ -245,9 +245,10 @@ const char *emit_buffer_member(Emit *e, int buffer, const char *m, const char *i
 static const char *member_of(Emit *e, int buffer, bool by_turn, int at)
 {
     const Buffer *b = &e->d->buffers.at[buffer];
-    const char *i = by_turn && at ? arena_printf(e->arena, "i %c %d", at < 0 ? '-' : '+', at < 0 ? -at : at)
-                    : by_turn     ? "i"
-                                  : arena_printf(e->arena, "%d", at);
+    const char *i = by_turn && at
+                        ? arena_printf(e->arena, "i %c %d", at < 0 ? '-' : '+', at < 0 ? -at : at)
+                    : by_turn ? "i"
+                              : arena_printf(e->arena, "%d", at);
     e->used_m = e->used_m || b->slots > 1;
     e->used_i = e->used_i || (by_turn && b->ring > 1);
     return emit_buffer_member(e, buffer, "m", i);

@@ -95,8 +95,8 @@ static Term eval_index(Elab *e, const Expr *x)
     const Expr *base = x->index.base;
     while (base->kind == EXPR_INDEX)
         base = base->index.base;
-    if (base->kind != EXPR_NAME || (!scope_find(e->scope, base->text) &&
-                                    table_find(&e->const_index, base->text) < 0))
+    if (base->kind != EXPR_NAME ||
+        (!scope_find(e->scope, base->text) && table_find(&e->const_index, base->text) < 0))
         return layer_resolve(e, x);
     Term list = eval(e, x->index.base);
     if (list.kind == TERM_ERROR)

@@ -23,10 +23,10 @@
 typedef struct {
     Graph *g;
     const Placement *pl;
-    int *uses;      /* [values]: operations that read it */
+    int *uses;       /* [values]: operations that read it */
     OpId *first_use; /* [values]: the first of them */
-    bool *dead;     /* [ops]: merged into another … */
-    OpId *into;     /* … this one */
+    bool *dead;      /* [ops]: merged into another … */
+    OpId *into;      /* … this one */
 } Fuser;
 
 bool map_equal(const MapProgram *a, const MapProgram *b)

@@ -6,15 +6,15 @@
 
 typedef struct {
     Graph *g;
-    ValueId *grad;   /* [values of the forward pass]: its gradient so far, or NONE */
-    bool *needs;     /* [values of the forward pass]: depends on a trained weight */
-    int *uses;       /* [weights]: uses that have a gradient so far */
-    int nvalues;     /* of the forward pass */
-    ValueId *again;  /* [values of the forward pass]: the same made again in the backward pass,
-                        or NONE */
-    int *region;     /* [forward operations]: which recompute region, or NONE */
-    OpId forward;    /* the operation being differentiated */
-    ValueId dy;      /* gradient of its first output */
+    ValueId *grad;  /* [values of the forward pass]: its gradient so far, or NONE */
+    bool *needs;    /* [values of the forward pass]: depends on a trained weight */
+    int *uses;      /* [weights]: uses that have a gradient so far */
+    int nvalues;    /* of the forward pass */
+    ValueId *again; /* [values of the forward pass]: the same made again in the backward pass,
+                       or NONE */
+    int *region;    /* [forward operations]: which recompute region, or NONE */
+    OpId forward;   /* the operation being differentiated */
+    ValueId dy;     /* gradient of its first output */
 } Grad;
 
 typedef void GradRule(Grad *c);
@@ -38,7 +38,7 @@ typedef void GradRule(Grad *c);
 ValueId grad_in(const Grad *c, int i);
 ValueId grad_out(const Grad *c, int i);
 ValueId grad_of_result(const Grad *c, int i); /* gradient of result i so far, or NONE */
-bool grad_wanted(const Grad *c, int i); /* does operand i want a gradient? */
+bool grad_wanted(const Grad *c, int i);       /* does operand i want a gradient? */
 
 /* A backward operation with one output shaped as `like`. */
 ValueId grad_op(Grad *c, OpKind kind, const Attr *attr, const ValueId *in, int nin, ValueId like);

@@ -46,15 +46,15 @@ void grad_neg(Grad *c)
 }
 
 /* Gradients in terms of the result (y) or of the operand (x). */
-#define FROM_RESULT(name, KIND)                                 \
-    void grad_##name(Grad *c)                                   \
-    {                                                           \
-        grad_give(c, 0, grad_op2(c, KIND, OUT(0), DY, OUT(0))); \
+#define FROM_RESULT(name, KIND)                                                                    \
+    void grad_##name(Grad *c)                                                                      \
+    {                                                                                              \
+        grad_give(c, 0, grad_op2(c, KIND, OUT(0), DY, OUT(0)));                                    \
     }
-#define FROM_OPERAND(name, KIND)                               \
-    void grad_##name(Grad *c)                                  \
-    {                                                          \
-        grad_give(c, 0, grad_op2(c, KIND, OUT(0), DY, IN(0))); \
+#define FROM_OPERAND(name, KIND)                                                                   \
+    void grad_##name(Grad *c)                                                                      \
+    {                                                                                              \
+        grad_give(c, 0, grad_op2(c, KIND, OUT(0), DY, IN(0)));                                     \
     }
 
 FROM_RESULT(relu, OP_RELU_GRAD)

@@ -72,12 +72,8 @@ OpId graph_add_op(Graph *g, Op op, const ValueId *in, int nin, int nout, Dtype t
     op.nout = nout;
     op.in = nin ? arena_copy(g->arena, in, sizeof *in * (size_t)nin) : NULL;
     op.out = nout ? ARENA_ARRAY(g->arena, ValueId, nout) : NULL;
-    Value v = {.kind = VALUE_OP,
-               .type = type,
-               .shape = shape,
-               .batched = batched,
-               .def = id,
-               .at = op.at};
+    Value v = {
+        .kind = VALUE_OP, .type = type, .shape = shape, .batched = batched, .def = id, .at = op.at};
     for (int i = 0; i < nout; i++)
         op.out[i] = graph_add_value(g, v);
     VEC_PUSH(g->arena, &g->ops, op);
@@ -137,8 +133,8 @@ bool attr_equal(const Attr *a, const Attr *b)
            a->groups == b->groups && a->a == b->a && a->b == b->b && a->from == b->from &&
            a->to == b->to && a->dims == b->dims && a->batch == b->batch &&
            memcmp(&a->scale, &b->scale, sizeof a->scale) == 0 &&
-           memcmp(&a->eps, &b->eps, sizeof a->eps) == 0 &&
-           memcmp(&a->p, &b->p, sizeof a->p) == 0 && a->relu == b->relu;
+           memcmp(&a->eps, &b->eps, sizeof a->eps) == 0 && memcmp(&a->p, &b->p, sizeof a->p) == 0 &&
+           a->relu == b->relu;
 }
 
 bool shape_broadcast(const Shape *a, const Shape *b, Shape *out)

@@ -82,17 +82,17 @@ typedef struct {
     OpKind kind;
     Phase phase;
     int nin, nout;
-    ValueId *in;  /* NONE: absent (a missing bias) */
+    ValueId *in; /* NONE: absent (a missing bias) */
     ValueId *out;
     Attr attr;
     Place at;         /* the call */
     const char *path; /* the layer's path, "h.3.attn.c_attn"; NULL: has no name */
     FrameId frame;
-    int device;       /* annotated device, or NONE */
-    bool recompute;   /* inside recompute { } */
-    bool again;       /* of the backward pass: computes what `forward` computed once more */
-    OpId forward;     /* backward operations: whose gradient; else NONE */
-    const void *map;  /* OP_FUSED: the program of the loop (fuse.h) */
+    int device;      /* annotated device, or NONE */
+    bool recompute;  /* inside recompute { } */
+    bool again;      /* of the backward pass: computes what `forward` computed once more */
+    OpId forward;    /* backward operations: whose gradient; else NONE */
+    const void *map; /* OP_FUSED: the program of the loop (fuse.h) */
 } Op;
 
 typedef enum { FRAME_MODEL, FRAME_BLOCK, FRAME_TURN } FrameKind;
@@ -147,10 +147,10 @@ typedef struct {
     VEC(Input) inputs;
     VEC(Metric) metrics;
     VEC(Frame) frames;
-    int loops;    /* executions of for statements so far */
+    int loops;         /* executions of for statements so far */
     ValueId *original; /* [values]: what a value made again is the same as, or NONE; NULL when
                           nothing is recomputed */
-    ValueId loss; /* scalar per sample, batched */
+    ValueId loss;      /* scalar per sample, batched */
     Place loss_at;
 } Graph;
 

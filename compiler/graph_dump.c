@@ -26,8 +26,7 @@ static void print_place(const Graph *g, const Diag *d, Place at, bool first, FIL
     if (!s)
         return;
     const char *slash = strrchr(s->name, '/');
-    print_remark(to, &first,
-                 arena_printf(g->arena, "%s:%d", slash ? slash + 1 : s->name, at.line));
+    print_remark(to, &first, arena_printf(g->arena, "%s:%d", slash ? slash + 1 : s->name, at.line));
 }
 
 static void print_value(const Graph *g, ValueId id, FILE *to)

@@ -117,7 +117,7 @@ Layer *layer_claim(Elab *e, const Expr *call, const Name *hint, const char *kind
 void layer_break(Elab *e, const Expr *call, const Name *hint)
 {
     const Expr *as = call->call.as;
-    const char *key = as ? (as->kind == EXPR_MEMBER ? NULL : key_of(e, as))
+    const char *key = as     ? (as->kind == EXPR_MEMBER ? NULL : key_of(e, as))
                       : hint ? hint->text
                              : NULL;
     if (!key)

@@ -14,8 +14,7 @@ void limit_integers(Elab *e, ValueId v, int64_t count, const char *call, Place a
 /* least[v]: number + 1 of the strictest limit of value v; 0: none. */
 static void take(const Elab *e, int *least, ValueId v, int limit)
 {
-    if (limit && (!least[v] ||
-                  e->limits.at[limit - 1].count < e->limits.at[least[v] - 1].count))
+    if (limit && (!least[v] || e->limits.at[limit - 1].count < e->limits.at[least[v] - 1].count))
         least[v] = limit;
 }
 

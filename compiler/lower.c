@@ -36,8 +36,8 @@ int lower_add_buffer(Lower *l, ValueId v, int count, BufferClass class, const ch
 {
     const Value *x = &l->g->values.at[v];
     Device *d = here(l);
-    bool gradient = x->def != NONE && l->g->ops.at[x->def].forward != NONE &&
-                    !l->g->ops.at[x->def].again;
+    bool gradient =
+        x->def != NONE && l->g->ops.at[x->def].forward != NONE && !l->g->ops.at[x->def].again;
     int64_t size = value_bytes(l->p, v);
     const char *kind = class == BUFFER_WEIGHT  ? "w"
                        : class == BUFFER_GRAD  ? "g"
@@ -463,7 +463,9 @@ static void finish_weights(Lower *l, Device *d, int device)
         for (int k = 0; k < nstates; k++) {
             ValueId like = l->g->weights.at[r->weight].value;
             const char *label = arena_printf(l->arena, "%s%s.%s", r->prefix, r->suffix,
-                                             nstates == 1 ? "momentum" : k == 0 ? "m" : "v");
+                                             nstates == 1 ? "momentum"
+                                             : k == 0     ? "m"
+                                                          : "v");
             r->state[k] = lower_add_buffer(l, like, r->count, BUFFER_STATE, label);
             d->buffers.at[r->state[k]].state = k;
         }
@@ -530,7 +532,8 @@ Program *lower(Model *m, Placement *pl, Diag *d)
     for (int i = 0; i < p->links.n; i++) {
         Link *link = &p->links.at[i];
         Home h = l.source[link->value];
-        link->source = (Ref){.buffer = h.buffer, .at = h.member, .entry = NONE, .value = link->value};
+        link->source =
+            (Ref){.buffer = h.buffer, .at = h.member, .entry = NONE, .value = link->value};
     }
     for (WeightId w = 0; w < g->weights.n; w++)
         if (l.shared[w])

@@ -20,17 +20,17 @@ typedef struct {
     Graph *g;
     Program *p;
     const Placement *pl;
-    Home *home;      /* [values]: on this device, by root; cleared between devices */
+    Home *home; /* [values]: on this device, by root; cleared between devices */
     VEC(ValueId) touched;
-    Home *source;    /* [values]: on the device that makes it, for links */
-    bool *travels;   /* [values]: some other device uses it */
-    bool *shared;    /* [weights]: used on more than one device */
-    int *uses;       /* [weights] */
-    int *loader;     /* [inputs]: the chunk whose F loads it on this device, or NONE */
-    int *position;   /* [ops]: in the list under way, or NONE */
-    ValueId *entry;  /* [buffers of the device]: the value at member -1 (or count), or NONE */
+    Home *source;   /* [values]: on the device that makes it, for links */
+    bool *travels;  /* [values]: some other device uses it */
+    bool *shared;   /* [weights]: used on more than one device */
+    int *uses;      /* [weights] */
+    int *loader;    /* [inputs]: the chunk whose F loads it on this device, or NONE */
+    int *position;  /* [ops]: in the list under way, or NONE */
+    ValueId *entry; /* [buffers of the device]: the value at member -1 (or count), or NONE */
     int entry_cap;
-    int device;      /* under way */
+    int device; /* under way */
     int chunk;
     RunKind kind;
     NameSlot *names; /* of buffers, hashed */

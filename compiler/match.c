@@ -10,11 +10,14 @@
 
 static const char *const kind_names[] = {"tensor", "int",    "real", "bool",
                                          "init",   "weight", "list", "pair"};
-static const char *const kind_wants[] = {
-    "a tensor",         "an integer known at compile time", "a number known at compile time",
-    "true or false",    "an initial value such as normal(0.02)",
-    "a weight such as wte.weight", "a list of integers such as [0, 1]",
-    "a pair such as (0.9, 0.999)"};
+static const char *const kind_wants[] = {"a tensor",
+                                         "an integer known at compile time",
+                                         "a number known at compile time",
+                                         "true or false",
+                                         "an initial value such as normal(0.02)",
+                                         "a weight such as wte.weight",
+                                         "a list of integers such as [0, 1]",
+                                         "a pair such as (0.9, 0.999)"};
 
 static const char *skip_spaces(const char *s)
 {

@@ -36,7 +36,6 @@ typedef struct Signature {
 void signature_parse(Arena *a, Signature *sig, const char *name, const char *text);
 /* out: one Term per parameter. more: room for as many as the call has arguments; may be
  * NULL where the signature is not variadic. false after errors. */
-bool match_args(Elab *e, const Signature *sig, const Expr *call, Term *out, Term *more,
-                int *nmore);
+bool match_args(Elab *e, const Signature *sig, const Expr *call, Term *out, Term *more, int *nmore);
 
 #endif

@@ -22,11 +22,11 @@
 
 typedef struct {
     Graph *g;
-    int nforward; /* forward operations come first */
-    int ndevices; /* gpu[0] … gpu[ndevices - 1] */
-    int *device;  /* [forward ops]: NONE until placed */
-    double *cost; /* [forward ops]: seconds of forward and backward, or memory */
-    double *load; /* [devices] */
+    int nforward;     /* forward operations come first */
+    int ndevices;     /* gpu[0] … gpu[ndevices - 1] */
+    int *device;      /* [forward ops]: NONE until placed */
+    double *cost;     /* [forward ops]: seconds of forward and backward, or memory */
+    double *load;     /* [devices] */
     double *crossing; /* [forward ops]: bytes alive between op - 1 and op */
 } Placer;
 
@@ -100,9 +100,10 @@ static void gap_assign(Placer *p, int from, int to, int lo, int hi, double limit
         int best = last, best_depth = 1 << 30;
         double best_bytes = 0, best_off = 0;
         for (int cut = last; cut >= first; cut--) {
-            int depth = cut == 0 || cut == p->nforward
-                            ? 0
-                            : common_depth(p->g, p->g->ops.at[cut - 1].frame, p->g->ops.at[cut].frame);
+            int depth =
+                cut == 0 || cut == p->nforward
+                    ? 0
+                    : common_depth(p->g, p->g->ops.at[cut - 1].frame, p->g->ops.at[cut].frame);
             double bytes = cut == p->nforward ? 0 : p->crossing[cut];
             double off = own > even ? own - even : even - own;
             bool same = depth == best_depth && !(bytes < best_bytes) && !(bytes > best_bytes);
@@ -210,8 +211,8 @@ static void find_memory(Placer *p, const Model *m, int64_t samples)
     for (OpId o = 0; o < p->nforward; o++) {
         const Op *op = &g->ops.at[o];
         for (int i = 0; i < op->nout && op->kind != OP_RESHAPE; i++)
-            p->cost[o] += (double)(shape_count(&g->values.at[op->out[i]].shape) * samples) *
-                          p->ndevices;
+            p->cost[o] +=
+                (double)(shape_count(&g->values.at[op->out[i]].shape) * samples) * p->ndevices;
         for (int i = 0; i < op->nin; i++) {
             const Value *v = op->in[i] == NONE ? NULL : &g->values.at[op->in[i]];
             if (!v || v->kind != VALUE_WEIGHT || seen[v->index])

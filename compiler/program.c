@@ -76,7 +76,8 @@ static void dump_ref(const Program *p, const Device *d, const Ref *r, FILE *to)
         return;
     }
     const Buffer *b = &d->buffers.at[r->buffer];
-    const char *sort = b->class == BUFFER_WEIGHT ? "w." : b->class == BUFFER_GRAD ? "g."
+    const char *sort = b->class == BUFFER_WEIGHT ? "w."
+                       : b->class == BUFFER_GRAD ? "g."
                        : b->gradient             ? "d."
                                                  : "";
     fprintf(to, "%s%s", sort, b->name);
@@ -136,10 +137,10 @@ static void dump_run(const Program *p, const Device *d, const Run *run, FILE *to
 static void dump_actions(const Program *p, const char *name, const ActionList *list, FILE *to)
 {
     static const char *const names[] = {
-        [ACT_REDUCE] = "REDUCE",           [ACT_CLIP] = "CLIP",
-        [ACT_UPDATE] = "UPDATE",           [ACT_JOIN] = "JOIN",
-        [ACT_ALL_REDUCE] = "ALL_REDUCE",   [ACT_REDUCE_SCATTER] = "REDUCE_SCATTER",
-        [ACT_ALL_GATHER] = "ALL_GATHER",   [ACT_COPY_OUT] = "COPY_OUT",
+        [ACT_REDUCE] = "REDUCE",         [ACT_CLIP] = "CLIP",
+        [ACT_UPDATE] = "UPDATE",         [ACT_JOIN] = "JOIN",
+        [ACT_ALL_REDUCE] = "ALL_REDUCE", [ACT_REDUCE_SCATTER] = "REDUCE_SCATTER",
+        [ACT_ALL_GATHER] = "ALL_GATHER", [ACT_COPY_OUT] = "COPY_OUT",
         [ACT_COPY_IN] = "COPY_IN"};
     fprintf(to, "  %s:", name);
     for (int i = 0; i < list->actions.n; i++) {

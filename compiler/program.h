@@ -22,9 +22,9 @@
 
 typedef enum {
     BUFFER_WEIGHT,
-    BUFFER_GRAD,  /* sum over micro-batches of one use of a weight */
-    BUFFER_STATE, /* of the optimizer */
-    BUFFER_KEPT,  /* lives from one action to another: one slot per micro-batch in flight */
+    BUFFER_GRAD,    /* sum over micro-batches of one use of a weight */
+    BUFFER_STATE,   /* of the optimizer */
+    BUFFER_KEPT,    /* lives from one action to another: one slot per micro-batch in flight */
     BUFFER_SCRATCH, /* lives inside one phase */
     BUFFER_CLASSES
 } BufferClass;
@@ -33,10 +33,10 @@ typedef enum {
  * micro-batch m starts at  offset + ((m % slots) * ring + i % ring) * stride. */
 typedef struct {
     BufferClass class;
-    ValueId value; /* of the first member; shape and type are the same for all */
-    int count;     /* turns; 1 for a tensor outside of loops */
-    int ring;      /* how many of them have a place at the same time: count, 2 or 1 */
-    int slots;     /* micro-batches that have a place at the same time */
+    ValueId value;  /* of the first member; shape and type are the same for all */
+    int count;      /* turns; 1 for a tensor outside of loops */
+    int ring;       /* how many of them have a place at the same time: count, 2 or 1 */
+    int slots;      /* micro-batches that have a place at the same time */
     int64_t size;   /* bytes of one tensor */
     int64_t stride; /* size rounded up to the alignment */
     int64_t offset;
@@ -64,9 +64,9 @@ typedef enum { CALL_OP, CALL_LOAD, CALL_LOSS, CALL_METRIC } CallKind;
 
 typedef struct {
     CallKind kind;
-    OpId op;   /* CALL_OP: of the first turn executed */
+    OpId op;         /* CALL_OP: of the first turn executed */
     const OpId *ops; /* CALL_OP: of every turn, in the order of execution */
-    int input; /* CALL_LOAD: of inputs; CALL_METRIC: of metrics */
+    int input;       /* CALL_LOAD: of inputs; CALL_METRIC: of metrics */
     int nin, nout;
     Ref *in, *out;
     /* dropout: the layer's path is prefix (first + i * number_step) suffix; first < 0: prefix */
@@ -79,7 +79,7 @@ typedef struct {
     int first, ncalls;
     int turns; /* 1 and not a loop, or at least 2 */
     bool down;
-    FrameId frame; /* of a loop: the frame of its first turn executed */
+    FrameId frame;    /* of a loop: the frame of its first turn executed */
     const char *name; /* of the function that is called in a loop; NULL for straight lines */
 } Step;
 
@@ -102,14 +102,14 @@ typedef struct {
 /* ---------------------------------------------------------------------- actions */
 
 typedef enum {
-    ACT_RUN,         /* a phase of a chunk for a micro-batch */
-    ACT_SEND,        /* link, micro-batch */
-    ACT_RECV,        /* posts the buffer: the sender may fill it from here on */
-    ACT_REDUCE,      /* sums the gradients of tied weights */
-    ACT_CLIP,        /* all devices exchange their gradient norms */
-    ACT_UPDATE,      /* the optimizer */
-    ACT_JOIN,        /* end of the list: every transfer of this device is complete */
-    ACT_ALL_REDUCE,  /* the collectives of data parallelism and sharding */
+    ACT_RUN,        /* a phase of a chunk for a micro-batch */
+    ACT_SEND,       /* link, micro-batch */
+    ACT_RECV,       /* posts the buffer: the sender may fill it from here on */
+    ACT_REDUCE,     /* sums the gradients of tied weights */
+    ACT_CLIP,       /* all devices exchange their gradient norms */
+    ACT_UPDATE,     /* the optimizer */
+    ACT_JOIN,       /* end of the list: every transfer of this device is complete */
+    ACT_ALL_REDUCE, /* the collectives of data parallelism and sharding */
     ACT_REDUCE_SCATTER,
     ACT_ALL_GATHER,
     ACT_COPY_OUT, /* offload */

@@ -26,7 +26,15 @@
 #include "fuse.h"
 #include "lower.h"
 
-typedef enum { REL_ABSENT, REL_CONST, REL_SAME, REL_LOCAL, REL_CARRIED, REL_MEMBER, REL_WEIGHT } RelKind;
+typedef enum {
+    REL_ABSENT,
+    REL_CONST,
+    REL_SAME,
+    REL_LOCAL,
+    REL_CARRIED,
+    REL_MEMBER,
+    REL_WEIGHT
+} RelKind;
 
 /* How one operand relates to its turn. */
 typedef struct {

@@ -58,9 +58,9 @@ typedef struct {
     ScheduleKind kind;
     bool eval;
     int M;
-    double *finish[2];  /* F, B: [chunk * M + m] */
+    double *finish[2];    /* F, B: [chunk * M + m] */
     int *next_f, *next_b; /* [chunks] */
-    double *free_at;    /* [devices] */
+    double *free_at;      /* [devices] */
 } Greedy;
 
 static double duration(RunKind k)
@@ -180,7 +180,7 @@ static void greedy(const Program *p, ScheduleKind kind, bool eval, SlotList *lis
                 .kind = kind,
                 .eval = eval,
                 .M = M,
-                .finish = {ARENA_ARRAY(a, double, C * M), ARENA_ARRAY(a, double, C * M)},
+                .finish = {ARENA_ARRAY(a, double, (C * M)), ARENA_ARRAY(a, double, (C * M))},
                 .next_f = ARENA_ARRAY(a, int, C),
                 .next_b = ARENA_ARRAY(a, int, C),
                 .free_at = ARENA_ARRAY(a, double, p->devices.n)};

@@ -63,8 +63,8 @@ bool read_int(Elab *e, const Given *g, int64_t min, int64_t max, int64_t *out)
             elab_error(e, g->value->at, "%s of %s is at least %lld, not %lld", g->key.text,
                        g->block, (long long)min, (long long)t.integer);
         else
-            elab_error(e, g->value->at, "%s of %s is at most %lld, not %lld", g->key.text,
-                       g->block, (long long)max, (long long)t.integer);
+            elab_error(e, g->value->at, "%s of %s is at most %lld, not %lld", g->key.text, g->block,
+                       (long long)max, (long long)t.integer);
         return false;
     }
     *out = t.integer;

@@ -5,7 +5,12 @@
 #include "front.h"
 #include "graph.h"
 
-typedef enum { SCHEDULE_1F1B, SCHEDULE_GPIPE, SCHEDULE_INTERLEAVED, SCHEDULE_ZERO_BUBBLE } ScheduleKind;
+typedef enum {
+    SCHEDULE_1F1B,
+    SCHEDULE_GPIPE,
+    SCHEDULE_INTERLEAVED,
+    SCHEDULE_ZERO_BUBBLE
+} ScheduleKind;
 typedef enum { SPLIT_TIME, SPLIT_MEMORY } SplitGoal;
 typedef enum { OPTIMIZER_SGD, OPTIMIZER_ADAM, OPTIMIZER_ADAMW } OptimizerKind;
 typedef enum { LR_CONSTANT, LR_COSINE, LR_LINEAR } LrKind;

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
-#define WORD(e, g, later, ...) \
-    read_word(e, g, (const char *const[]){__VA_ARGS__}, \
+#define WORD(e, g, later, ...)                                                                     \
+    read_word(e, g, (const char *const[]){__VA_ARGS__},                                            \
               COUNT(((const char *const[]){__VA_ARGS__})), later)
 
 /* ---- devices ---- */
@@ -55,8 +55,8 @@ static void read_node_link(Elab *e, const Given *g)
 }
 
 const SettingRow devices_rows[] = {
-    {"memory", read_memory},     {"compute", read_compute}, {"bandwidth", read_bandwidth},
-    {"link", read_link},         {"latency", read_latency}, {"per_node", read_per_node},
+    {"memory", read_memory},       {"compute", read_compute}, {"bandwidth", read_bandwidth},
+    {"link", read_link},           {"latency", read_latency}, {"per_node", read_per_node},
     {"node_link", read_node_link},
 };
 const int devices_nrows = COUNT(devices_rows);
@@ -109,10 +109,14 @@ static void read_offload(Elab *e, const Given *g)
 }
 
 const SettingRow parallel_rows[] = {
-    {"schedule", read_pipeline_schedule}, {"microbatch", read_microbatch},
-    {"split", read_split},                {"data", read_width},
-    {"tensor", read_width},               {"shard", read_shard},
-    {"recompute", read_recompute},        {"offload", read_offload},
+    {"schedule", read_pipeline_schedule},
+    {"microbatch", read_microbatch},
+    {"split", read_split},
+    {"data", read_width},
+    {"tensor", read_width},
+    {"shard", read_shard},
+    {"recompute", read_recompute},
+    {"offload", read_offload},
 };
 const int parallel_nrows = COUNT(parallel_rows);
 
@@ -251,8 +255,9 @@ static void read_seed(Elab *e, const Given *g)
 }
 
 const SettingRow train_rows[] = {
-    {"batch", read_batch},         {"steps", read_steps},         {"optimizer", read_optimizer},
-    {"schedule", read_lr_schedule}, {"clip_norm", read_clip_norm}, {"precision", read_precision},
+    {"batch", read_batch},         {"steps", read_steps},
+    {"optimizer", read_optimizer}, {"schedule", read_lr_schedule},
+    {"clip_norm", read_clip_norm}, {"precision", read_precision},
     {"seed", read_seed},
 };
 _Static_assert(COUNT(devices_rows) <= SETTING_MAX_ROWS &&

@@ -54,8 +54,6 @@ char *source_read(Arena *a, const char *path, size_t *size, const char **why)
     return text;
 }
 
-
-
 static void report(Diag *d, Place at, int32_t c, unsigned char byte)
 {
     if (c < 0) {

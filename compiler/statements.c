@@ -232,8 +232,7 @@ static const char *metric_name(Elab *e, const Expr *x)
 {
     const char *base = x->kind == EXPR_NAME ? x->text : "metric";
     if (x->kind == EXPR_CALL)
-        base = x->call.as && x->call.as->kind == EXPR_NAME ? x->call.as->text
-                                                          : x->call.callee.text;
+        base = x->call.as && x->call.as->kind == EXPR_NAME ? x->call.as->text : x->call.callee.text;
     const char *name = base;
     for (int k = 2;; k++) {
         bool taken = false;

@@ -239,10 +239,10 @@ typedef struct {
     const Program *p;
     const ActionList **list; /* [devices] */
     bool host;
-    int *head[2];     /* [devices]: next action of each stream */
-    bool **done;      /* [devices][actions] */
+    int *head[2];       /* [devices]: next action of each stream */
+    bool **done;        /* [devices][actions] */
     int *posted, *sent; /* [links] */
-    int *clips;       /* [devices]: whether it has reached the exchange */
+    int *clips;         /* [devices]: whether it has reached the exchange */
     int waiting_clip;
 } Machine;
 

@@ -22,9 +22,9 @@ typedef struct {
     int device;
     const Device *d;
     FILE *to;
-    VEC(Region) map;    /* scratch tensors that are whole */
-    int **written;      /* [buffers][members]: kept tensors that this phase has written */
-    bool *writes;       /* [buffers]: this phase writes it */
+    VEC(Region) map; /* scratch tensors that are whole */
+    int **written;   /* [buffers][members]: kept tensors that this phase has written */
+    bool *writes;    /* [buffers]: this phase writes it */
     const char *phase;
     int errors;
 } Memory;

@@ -28,9 +28,9 @@ typedef VEC(Access) Accesses;
 
 /* What is known of one slot of one buffer. */
 typedef struct {
-    int m;            /* micro-batch that it holds; -1: nothing */
-    int writer;       /* action */
-    int reader[2];    /* last reader on each stream, or NONE */
+    int m;         /* micro-batch that it holds; -1: nothing */
+    int writer;    /* action */
+    int reader[2]; /* last reader on each stream, or NONE */
 } Cell;
 
 typedef struct {
@@ -114,8 +114,8 @@ static void access_slot(Races *r, int buffer, int m, bool write, int now)
         if (per_batch && cell->m != m)
             complain(r, buffer, now, "reads a slot that does not hold this micro-batch:", NONE);
         bool received = cell->writer != NONE && r->list->actions.at[cell->writer].kind == ACT_RECV;
-        bool arrived = !received || (r->waited_by[cell->writer] != NONE &&
-                                     r->waited_by[cell->writer] <= now);
+        bool arrived =
+            !received || (r->waited_by[cell->writer] != NONE && r->waited_by[cell->writer] <= now);
         if (!arrived || !ordered(r, cell->writer, now))
             complain(r, buffer, now, "reads", cell->writer);
         cell->reader[stream] = now;

@@ -64,13 +64,13 @@ void team_range(Team *team, int64_t n, int64_t grain, RangeFn *fn, void *ctx);
  * ta: A is stored [K,M]; tb: B is stored [N,K]. lda, ldb, ldc are row strides in
  * elements. Cut into tiles of C by (M, N, K) alone; a tile is computed by one thread,
  * which adds up K in blocks of fixed size. C overlaps neither A nor B. */
-void gemm(Team *team, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A,
-          int64_t lda, const real *B, int64_t ldb, bool accumulate, real *C, int64_t ldc);
+void gemm(Team *team, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda,
+          const real *B, int64_t ldb, bool accumulate, real *C, int64_t ldc);
 
 /* y[rows,n] = x[rows,k] w[n,k]^T + b[n]; b may be NULL.
  * transposed: w is stored [k,n]. */
-void linear_forward(Team *team, real *y, const real *x, const real *w, const real *b,
-                    int64_t rows, int64_t k, int64_t n, bool transposed);
+void linear_forward(Team *team, real *y, const real *x, const real *w, const real *b, int64_t rows,
+                    int64_t k, int64_t n, bool transposed);
 /* dx[rows,k] = dy[rows,n] w */
 void linear_backward_input(Team *team, real *dx, const real *dy, const real *w, int64_t rows,
                            int64_t k, int64_t n, bool transposed);
@@ -130,8 +130,8 @@ void rmsnorm_forward(Team *team, real *y, real *rstd, const real *x, const real 
                      int64_t n, real eps);
 void rmsnorm_backward_input(Team *team, real *dx, const real *dy, const real *x, const real *w,
                             const real *rstd, int64_t rows, int64_t n);
-void rmsnorm_backward_weight(Team *team, real *dw, const real *dy, const real *x,
-                             const real *rstd, int64_t rows, int64_t n, bool accumulate);
+void rmsnorm_backward_weight(Team *team, real *dw, const real *dy, const real *x, const real *rstd,
+                             int64_t rows, int64_t n, bool accumulate);
 
 /* x[B,C,inner] in `groups` groups of channels; mean and rstd are [B,groups]. */
 void groupnorm_forward(Team *team, real *y, real *mean, real *rstd, const real *x, const real *w,
@@ -154,8 +154,7 @@ void embedding_backward_weight(Team *team, real *dw, const real *dy, const int32
                                int64_t rows, int64_t count, int64_t n, bool accumulate);
 
 void softmax_forward(Team *team, real *y, const real *x, int64_t rows, int64_t n);
-void softmax_backward(Team *team, real *dx, const real *dy, const real *y, int64_t rows,
-                      int64_t n);
+void softmax_backward(Team *team, real *dx, const real *dy, const real *y, int64_t rows, int64_t n);
 
 /* The stream of random numbers of one layer in one step (Philox4x32-10, Salmon et
  * al. 2011): element e of sample i is kept when its 32-bit number, counted by
@@ -169,16 +168,16 @@ void dropout(Team *team, real *y, const real *x, double p, uint64_t key, int64_t
 
 /* Cross entropy of logits[samples*inner, n] against y[samples*inner]: loss[samples],
  * the mean over a sample's `inner` rows; lse[samples*inner] = log sum exp, kept. */
-void cross_entropy_forward(Team *team, real *loss, real *lse, const real *logits,
-                           const int32_t *y, int64_t samples, int64_t inner, int64_t n);
+void cross_entropy_forward(Team *team, real *loss, real *lse, const real *logits, const int32_t *y,
+                           int64_t samples, int64_t inner, int64_t n);
 /* dlogits = (softmax(logits) - onehot(y)) * dloss[sample] / inner. dlogits == logits is
  * allowed. */
 void cross_entropy_backward(Team *team, real *dlogits, const real *logits, const real *lse,
                             const int32_t *y, const real *dloss, int64_t samples, int64_t inner,
                             int64_t n);
 /* acc[samples]: the share of a sample's rows whose largest logit is at y (first of ties). */
-void accuracy_forward(Team *team, real *acc, const real *logits, const int32_t *y,
-                      int64_t samples, int64_t inner, int64_t n);
+void accuracy_forward(Team *team, real *acc, const real *logits, const int32_t *y, int64_t samples,
+                      int64_t inner, int64_t n);
 
 /* --------------------------------------------------- reductions and movement */
 
@@ -219,8 +218,7 @@ typedef struct {
  * sets the buffer to the gradient), Adam (no decay) and AdamW (decoupled decay).
  * velocity may be NULL when momentum is 0. */
 double sgd_update(Team *team, real *w, const real *g, real *velocity, int64_t n, const Hyper *h);
-double adam_update(Team *team, real *w, const real *g, real *m, real *v, int64_t n,
-                   const Hyper *h);
+double adam_update(Team *team, real *w, const real *g, real *m, real *v, int64_t n, const Hyper *h);
 double adamw_update(Team *team, real *w, const real *g, real *m, real *v, int64_t n,
                     const Hyper *h);
 double sum_squares(Team *team, const real *g, int64_t n);

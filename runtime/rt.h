@@ -19,11 +19,11 @@
 
 enum { MDL_OK = 0, MDL_FAILED = 1, MDL_STOPPED = 2 /* another stage failed; unwind quietly */ };
 
-#define TRY(call)                     \
-    do {                              \
-        int try_status_ = (call);     \
-        if (try_status_ != MDL_OK)    \
-            return try_status_;       \
+#define TRY(call)                                                                                  \
+    do {                                                                                           \
+        int try_status_ = (call);                                                                  \
+        if (try_status_ != MDL_OK)                                                                 \
+            return try_status_;                                                                    \
     } while (0)
 
 typedef struct Trainer Trainer; /* the runtime's own state */

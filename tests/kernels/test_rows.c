@@ -363,10 +363,13 @@ static void test_dropout(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_norms),  cmocka_unit_test(test_softmax),
-        cmocka_unit_test(test_losses), cmocka_unit_test(test_embedding),
+        cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_softmax),
+        cmocka_unit_test(test_losses),
+        cmocka_unit_test(test_embedding),
         cmocka_unit_test(test_loss_of_large_logits),
-        cmocka_unit_test(test_philox), cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_philox),
+        cmocka_unit_test(test_dropout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

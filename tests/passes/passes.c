@@ -17,10 +17,8 @@ Compiled compile_file(const char *path, const char *const *defines, const char *
 {
     Compiled c = {.arena = arena_new(), .sink = fopen("/dev/null", "w")};
     c.diag = diag_new(c.arena);
-    FrontOptions o = {.defines = defines,
-                      .ndefines = count(defines),
-                      .sets = sets,
-                      .nsets = count(sets)};
+    FrontOptions o = {
+        .defines = defines, .ndefines = count(defines), .sets = sets, .nsets = count(sets)};
     struct Ast *ast = parse_file(c.arena, c.diag, path, &o);
     c.model = ast ? elaborate(c.arena, c.diag, ast, &o) : NULL;
     if (!c.model)

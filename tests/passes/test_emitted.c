@@ -41,9 +41,9 @@ static void test_same_bytes_each_time(void **state)
 static void test_lines_are_narrow(void **state)
 {
     (void)state;
-    static const char *const models[] = {MODELS "/two_gpu.mdl", MODELS "/deep_mlp.mdl",
+    static const char *const models[] = {MODELS "/two_gpu.mdl",  MODELS "/deep_mlp.mdl",
                                          MODELS "/skip_cnn.mdl", MODELS "/autoencoder.mdl",
-                                         MODELS "/fashion.mdl", RUN_MODELS "/mlp.mdl",
+                                         MODELS "/fashion.mdl",  RUN_MODELS "/mlp.mdl",
                                          RUN_MODELS "/unet.mdl", RUN_MODELS "/tied.mdl"};
     for (int m = 0; m < 8; m++) {
         Compiled c = compile_file(models[m], NULL, NULL);
@@ -77,12 +77,13 @@ static void test_length_hardly_grows(void **state)
 static void test_hostile_text(void **state)
 {
     (void)state;
-    const char *text = "model main { input B : f32[4]; target memory : i32; # */ int evil; /* \?\?/\n"
-                       "s = linear(B, 4) as register; # \\\n"
-                       "m = relu(s); AT = linear(m, 4) as TRY; i = tanh(AT) + B; # %n %s\n"
-                       "NULL = linear(i, 4); loss cross_entropy(NULL, memory); }\n"
-                       "train { batch = 4; }\n"
-                       "data train = npy(B = \"a\\\"b\\\\c\\n*/%n.npy\", memory = \"\?\?/y.npy\");\n";
+    const char *text =
+        "model main { input B : f32[4]; target memory : i32; # */ int evil; /* \?\?/\n"
+        "s = linear(B, 4) as register; # \\\n"
+        "m = relu(s); AT = linear(m, 4) as TRY; i = tanh(AT) + B; # %n %s\n"
+        "NULL = linear(i, 4); loss cross_entropy(NULL, memory); }\n"
+        "train { batch = 4; }\n"
+        "data train = npy(B = \"a\\\"b\\\\c\\n*/%n.npy\", memory = \"\?\?/y.npy\");\n";
     Compiled c = compile_text(text, NULL);
     if (!c.program)
         diag_flush(c.diag, stderr, false);

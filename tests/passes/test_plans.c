@@ -213,10 +213,11 @@ static void test_recompute_keeps_less(void **state)
         compiled_free(&a);
         compiled_free(&b);
     }
-    static const char cut[] = "model m { input x : f32[8]; target y : i32; recompute {\n"
-                              "a = gelu(linear(x, 8) as p) @gpu[0]; b = gelu(linear(a, 8) as q) @gpu[0];\n"
-                              "c = gelu(linear(b + a, 8) as r) @gpu[1]; }\n"
-                              "loss cross_entropy(c, y); }\ntrain { batch = 8; }\n";
+    static const char cut[] =
+        "model m { input x : f32[8]; target y : i32; recompute {\n"
+        "a = gelu(linear(x, 8) as p) @gpu[0]; b = gelu(linear(a, 8) as q) @gpu[0];\n"
+        "c = gelu(linear(b + a, 8) as r) @gpu[1]; }\n"
+        "loss cross_entropy(c, y); }\ntrain { batch = 8; }\n";
     Compiled c = compile_text(cut, NULL);
     assert_non_null(c.program);
     assert_true(proved(&c));
@@ -226,14 +227,10 @@ static void test_recompute_keeps_less(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_1f1b_keeps_less),
-        cmocka_unit_test(test_slots_are_exact),
-        cmocka_unit_test(test_balanced_split),
-        cmocka_unit_test(test_annotations_hold),
-        cmocka_unit_test(test_interleaved_by_hand),
-        cmocka_unit_test(test_memory_limit),
-        cmocka_unit_test(test_loops_stay_loops),
-        cmocka_unit_test(test_strange_loops),
+        cmocka_unit_test(test_1f1b_keeps_less),      cmocka_unit_test(test_slots_are_exact),
+        cmocka_unit_test(test_balanced_split),       cmocka_unit_test(test_annotations_hold),
+        cmocka_unit_test(test_interleaved_by_hand),  cmocka_unit_test(test_memory_limit),
+        cmocka_unit_test(test_loops_stay_loops),     cmocka_unit_test(test_strange_loops),
         cmocka_unit_test(test_recompute_keeps_less),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,8 +46,8 @@ static const char *expression(Writer *w, const char *turn)
 {
     Arena *m = w->text->arena;
     const char *a = tensor(w), *b = tensor(w);
-    const char *as = turn ? arena_printf(m, "as l%d[%s]", w->names, turn)
-                          : arena_printf(m, "as l%d", w->names);
+    const char *as =
+        turn ? arena_printf(m, "as l%d[%s]", w->names, turn) : arena_printf(m, "as l%d", w->names);
     w->names++;
     switch (draw(w, 13)) {
     case 0:

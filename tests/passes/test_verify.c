@@ -49,9 +49,9 @@ static void test_any_number_of_micro_batches(void **state)
         for (int gpipe = 0; gpipe < 2; gpipe++) {
             char batch[64];
             snprintf(batch, sizeof batch, "train.batch=%d", n);
-            const char *const sets[] = {batch, "parallel.microbatch=1",
-                                        gpipe ? "parallel.schedule=gpipe" : "parallel.schedule=1f1b",
-                                        NULL};
+            const char *const sets[] = {
+                batch, "parallel.microbatch=1",
+                gpipe ? "parallel.schedule=gpipe" : "parallel.schedule=1f1b", NULL};
             Compiled c = compile_file(mlp, defines, sets);
             assert_non_null(c.program);
             assert_int_equal(c.program->microbatches, n);
