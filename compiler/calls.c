@@ -16,17 +16,9 @@ typedef struct {
 static const CallRow rows[] = {
 #define OP(ID, name, sig) {#name, sig, OP_##ID, call_##name, NULL},
 #define MAP(ID, name, sig, expr) {#name, sig, OP_##ID, call_map, NULL},
-#define MAPGRAD(ID, name, expr)
-#define INNER(ID, name)
 #define SUGAR(name, sig) {#name, sig, OP_NONE, call_##name, NULL},
 #define LATER(name, sig, when) {#name, sig, OP_NONE, NULL, when},
 #include "ops.def"
-#undef OP
-#undef MAP
-#undef MAPGRAD
-#undef INNER
-#undef SUGAR
-#undef LATER
 };
 
 enum { NROWS = sizeof rows / sizeof *rows };

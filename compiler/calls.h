@@ -21,18 +21,8 @@ typedef struct {
 
 /* One rule per row: makes the operations and fills result; false after an error. */
 #define OP(ID, name, sig) bool call_##name(Call *c);
-#define MAP(ID, name, sig, expr)
-#define MAPGRAD(ID, name, expr)
-#define INNER(ID, name)
 #define SUGAR(name, sig) bool call_##name(Call *c);
-#define LATER(name, sig, when)
 #include "ops.def"
-#undef OP
-#undef MAP
-#undef MAPGRAD
-#undef INNER
-#undef SUGAR
-#undef LATER
 bool call_map(Call *c);
 
 /* ---- arguments, by the names of the signature */

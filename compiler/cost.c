@@ -135,15 +135,7 @@ static CostRule *const rules[OP_COUNT] = {
 #define MAP(ID, name, sig, expr) [OP_##ID] = cost_each,
 #define MAPGRAD(ID, name, expr) [OP_##ID] = cost_each,
 #define INNER(ID, name) [OP_##ID] = cost_##name,
-#define SUGAR(name, sig)
-#define LATER(name, sig, when)
 #include "ops.def"
-#undef OP
-#undef MAP
-#undef MAPGRAD
-#undef INNER
-#undef SUGAR
-#undef LATER
 };
 
 /* The work is counted per row of the batch where any operand or result has one. */

@@ -30,17 +30,7 @@
 static GradRule *const rules[OP_COUNT] = {
 #define OP(ID, name, sig) [OP_##ID] = grad_##name,
 #define MAP(ID, name, sig, expr) [OP_##ID] = grad_##name,
-#define MAPGRAD(ID, name, expr)
-#define INNER(ID, name)
-#define SUGAR(name, sig)
-#define LATER(name, sig, when)
 #include "ops.def"
-#undef OP
-#undef MAP
-#undef MAPGRAD
-#undef INNER
-#undef SUGAR
-#undef LATER
 };
 
 /* Inside a region its values are those made again; what came into it was kept. */

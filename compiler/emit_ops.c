@@ -245,18 +245,8 @@ void spell_accuracy(Emit *e, const Call *c, const Op *op)
 
 static EmitRule *const rules[OP_COUNT] = {
 #define OP(ID, name, sig) [OP_##ID] = spell_##name,
-#define MAP(ID, name, sig, expr)
-#define MAPGRAD(ID, name, expr)
 #define INNER(ID, name) [OP_##ID] = spell_##name,
-#define SUGAR(name, sig)
-#define LATER(name, sig, when)
 #include "ops.def"
-#undef OP
-#undef MAP
-#undef MAPGRAD
-#undef INNER
-#undef SUGAR
-#undef LATER
 };
 
 void emit_op(Emit *e, const Call *c)

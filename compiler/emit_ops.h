@@ -11,18 +11,8 @@
 typedef void EmitRule(Emit *e, const Call *c, const Op *op);
 
 #define OP(ID, name, sig) EmitRule spell_##name;
-#define MAP(ID, name, sig, expr)
-#define MAPGRAD(ID, name, expr)
 #define INNER(ID, name) EmitRule spell_##name;
-#define SUGAR(name, sig)
-#define LATER(name, sig, when)
 #include "ops.def"
-#undef OP
-#undef MAP
-#undef MAPGRAD
-#undef INNER
-#undef SUGAR
-#undef LATER
 
 static inline const Value *value(const Emit *e, const Ref *r)
 {

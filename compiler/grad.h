@@ -21,17 +21,7 @@ typedef void GradRule(Grad *c);
 
 #define OP(ID, name, sig) GradRule grad_##name;
 #define MAP(ID, name, sig, expr) GradRule grad_##name;
-#define MAPGRAD(ID, name, expr)
-#define INNER(ID, name)
-#define SUGAR(name, sig)
-#define LATER(name, sig, when)
 #include "ops.def"
-#undef OP
-#undef MAP
-#undef MAPGRAD
-#undef INNER
-#undef SUGAR
-#undef LATER
 
 /* Operands and results of the operation being differentiated, as the backward pass reads
  * them: those that a recompute region makes are made again. */

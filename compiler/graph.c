@@ -17,15 +17,7 @@ static const OpRow op_rows[OP_COUNT] = {
 #define MAP(ID, name, sig, expr) [OP_##ID] = {#name, expr},
 #define MAPGRAD(ID, name, expr) [OP_##ID] = {#name, expr},
 #define INNER(ID, name) [OP_##ID] = {#name, NULL},
-#define SUGAR(name, sig)
-#define LATER(name, sig, when)
 #include "ops.def"
-#undef OP
-#undef MAP
-#undef MAPGRAD
-#undef INNER
-#undef SUGAR
-#undef LATER
 };
 
 const char *op_name(OpKind kind)

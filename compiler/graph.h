@@ -36,15 +36,7 @@ typedef enum {
 #define MAP(ID, name, sig, expr) OP_##ID,
 #define MAPGRAD(ID, name, expr) OP_##ID,
 #define INNER(ID, name) OP_##ID,
-#define SUGAR(name, sig)
-#define LATER(name, sig, when)
 #include "ops.def"
-#undef OP
-#undef MAP
-#undef MAPGRAD
-#undef INNER
-#undef SUGAR
-#undef LATER
     OP_COUNT
 } OpKind;
 
