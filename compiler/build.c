@@ -188,7 +188,7 @@ static int explain(Workshop *w, const Job *j, bool compiling)
         fputs("mdlc: the trainer could not be linked; mdlc doctor says what is missing\n", stderr);
         return EXIT_USE;
     }
-    if (!toolchain_works(w->arena, &w->tools, w->dir, false)) {
+    if (!toolchain_works(w->arena, &w->interrupts, &w->tools, w->dir)) {
         fprintf(stderr,
                 "mdlc: %s with these flags compiles no program at all; mdlc doctor says more\n",
                 words_show(w->arena, &w->tools.cc));
@@ -201,8 +201,8 @@ static int explain(Workshop *w, const Job *j, bool compiling)
 
 static int run_jobs(Workshop *w, Job *jobs, int n, bool compiling)
 {
-    jobs_run(w->arena, jobs, n, cores_online(), w->verbose);
-    if (interrupts_came())
+    jobs_run(w->arena, &w->interrupts, jobs, n, cores_online(), w->verbose);
+    if (interrupts_came(&w->interrupts))
         return EXIT_USE;
     const Job *failed = first_failed(jobs, n);
     if (failed)
@@ -252,10 +252,10 @@ bool workshop_open(Workshop *w, const Options *o, const Compilation *c)
         fprintf(stderr, "mdlc: %s\n", problem);
         return false;
     }
-    interrupts_hold();
+    interrupts_hold(&w->interrupts);
     w->dir = scratch_make(c->arena);
     if (!w->dir)
-        interrupts_release();
+        interrupts_release(&w->interrupts);
     return w->dir != NULL;
 }
 
@@ -263,7 +263,7 @@ void workshop_close(Workshop *w)
 {
     if (!w->keep)
         scratch_remove(w->arena, w->dir);
-    interrupts_release();
+    interrupts_release(&w->interrupts);
 }
 
 void workshop_report(const Workshop *w, const Compilation *c, const char *program, FILE *to)

@@ -12,6 +12,7 @@ typedef struct {
     Toolchain tools;
     const char *dir; /* scratch, removed by workshop_close unless keep */
     bool keep, verbose;
+    Interrupts interrupts;
     struct timespec begun;
 } Workshop;
 

@@ -15,6 +15,7 @@ typedef struct {
     const char *problem; /* with mdlc's own files; NULL: none */
     const char *dir;
     bool verbose, quiet;
+    Interrupts interrupts;
     int missing; /* parts that the host target needs */
     int probes;  /* tried so far, for file names */
 } Doctor;
@@ -94,7 +95,7 @@ static const char runtime_source[] =
 /* The first line that a command printed; NULL when it did not end well. */
 static const char *first_line(Doctor *d, Job *j, const char *holding)
 {
-    jobs_run(d->arena, j, 1, 1, d->verbose);
+    jobs_run(d->arena, &d->interrupts, j, 1, 1, d->verbose);
     char *text = j->end == JOB_NOT_BEGUN ? NULL : file_read(d->arena, j->log, 64 << 10, NULL);
     if (j->end != JOB_DONE || !text) {
         if (d->verbose && text)
@@ -261,13 +262,13 @@ int doctor(const Options *o)
 {
     Doctor d = {.arena = arena_new(), .verbose = o->verbose, .quiet = o->quiet};
     d.problem = toolchain_find(d.arena, &d.tools, false);
-    interrupts_hold();
+    interrupts_hold(&d.interrupts);
     d.dir = scratch_make(d.arena);
     if (d.dir)
         examine(&d);
     fflush(stdout);
     scratch_remove(d.arena, d.dir);
-    interrupts_release();
+    interrupts_release(&d.interrupts);
     int code = d.dir && !d.missing && !ferror(stdout) ? EXIT_DONE : EXIT_USE;
     arena_free(d.arena);
     return code;

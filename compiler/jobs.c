@@ -15,13 +15,6 @@
 
 extern char **environ;
 
-static struct {
-    bool held;
-    int came;        /* the signal that came first; 0: none */
-    sigset_t stops;  /* SIGINT, SIGTERM, SIGHUP, where they are not ignored */
-    sigset_t before; /* mask to go back to */
-} interrupts;
-
 void words_split(Arena *a, Words *to, const char *text)
 {
     while (*(text += strspn(text, " \t\n"))) {
@@ -49,58 +42,58 @@ int cores_online(void)
 
 /* ---------------------------------------------------------------------- signals */
 
-void interrupts_hold(void)
+void interrupts_hold(Interrupts *x)
 {
     static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
-    sigemptyset(&interrupts.stops);
+    sigemptyset(&x->stops);
     for (int i = 0; i < 3; i++) {
         struct sigaction now;
         if (sigaction(numbers[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN)
-            sigaddset(&interrupts.stops, numbers[i]);
+            sigaddset(&x->stops, numbers[i]);
     }
     signal(SIGCHLD, SIG_DFL); /* a parent may have left it ignored: waitpid needs it */
-    sigset_t all = interrupts.stops;
+    sigset_t all = x->stops;
     sigaddset(&all, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &all, &interrupts.before);
-    interrupts.came = 0;
-    interrupts.held = true;
+    sigprocmask(SIG_BLOCK, &all, &x->before);
+    x->came = 0;
+    x->held = true;
 }
 
-bool interrupts_came(void)
+bool interrupts_came(Interrupts *x)
 {
     static const struct timespec now = {0};
     int number;
-    while (interrupts.held && (number = sigtimedwait(&interrupts.stops, NULL, &now)) > 0)
-        interrupts.came = number;
-    return interrupts.came != 0;
+    while (x->held && (number = sigtimedwait(&x->stops, NULL, &now)) > 0)
+        x->came = number;
+    return x->came != 0;
 }
 
-void interrupts_release(void)
+void interrupts_release(Interrupts *x)
 {
-    if (!interrupts.held)
+    if (!x->held)
         return;
-    interrupts_came();
-    interrupts.held = false;
-    sigprocmask(SIG_SETMASK, &interrupts.before, NULL);
-    if (interrupts.came)
-        raise(interrupts.came);
+    interrupts_came(x);
+    x->held = false;
+    sigprocmask(SIG_SETMASK, &x->before, NULL);
+    if (x->came)
+        raise(x->came);
 }
 
 /* Until a job may have ended or a signal came; a second at most. */
-static void wait_for_change(void)
+static void wait_for_change(Interrupts *x)
 {
     static const struct timespec second = {.tv_sec = 1};
-    sigset_t all = interrupts.stops;
+    sigset_t all = x->stops;
     sigaddset(&all, SIGCHLD);
     int number = sigtimedwait(&all, NULL, &second);
     if (number > 0 && number != SIGCHLD)
-        interrupts.came = number;
+        x->came = number;
 }
 
 /* ------------------------------------------------------------------------- jobs */
 
 /* 0, or an errno. */
-static int begin(Arena *a, Job *j)
+static int begin(Arena *a, const Interrupts *x, Job *j)
 {
     Words w = {0};
     for (int i = 0; i < j->words.n; i++)
@@ -124,7 +117,7 @@ static int begin(Arena *a, Job *j)
     if (!error)
         error = posix_spawn_file_actions_adddup2(&files, 1, 2);
     if (!error)
-        error = posix_spawnattr_setsigmask(&attributes, &interrupts.before);
+        error = posix_spawnattr_setsigmask(&attributes, &x->before);
     if (!error)
         error = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
     if (!error) /* argv of exec is char *const * for history's sake alone */
@@ -170,7 +163,7 @@ static bool any_failed(const Job *jobs, int n)
     return false;
 }
 
-void jobs_run(Arena *a, Job *jobs, int n, int at_once, bool verbose)
+void jobs_run(Arena *a, Interrupts *held, Job *jobs, int n, int at_once, bool verbose)
 {
     int next = 0;
     bool killed = false;
@@ -179,12 +172,12 @@ void jobs_run(Arena *a, Job *jobs, int n, int at_once, bool verbose)
         jobs[i].pid = 0;
     }
     for (;;) {
-        bool stop = interrupts_came() || any_failed(jobs, n);
+        bool stop = interrupts_came(held) || any_failed(jobs, n);
         while (!stop && next < n && running(jobs, n) < at_once) {
             Job *j = &jobs[next++];
             if (verbose)
                 fprintf(stderr, "%s\n", words_show(a, &j->words));
-            j->number = begin(a, j);
+            j->number = begin(a, held, j);
             if (j->number != 0) {
                 j->end = JOB_NOT_BEGUN;
                 j->pid = 0;
@@ -193,13 +186,13 @@ void jobs_run(Arena *a, Job *jobs, int n, int at_once, bool verbose)
         }
         if (running(jobs, n) == 0)
             return;
-        if (interrupts.came && !killed) {
+        if (held->came && !killed) {
             killed = true;
             for (int i = 0; i < n; i++)
                 if (jobs[i].pid > 0)
                     kill(jobs[i].pid, SIGTERM);
         }
         if (!collect(jobs, n))
-            wait_for_change();
+            wait_for_change(held);
     }
 }

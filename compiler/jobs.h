@@ -2,6 +2,7 @@
 #ifndef MDLC_JOBS_H
 #define MDLC_JOBS_H
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include "base.h"
@@ -29,15 +30,23 @@ typedef struct {
     pid_t pid;
 } Job;
 
+/* SIGINT, SIGTERM and SIGHUP while they are held; zeroed before interrupts_hold. */
+typedef struct {
+    bool held;
+    int came;        /* the signal that came first; 0: none */
+    sigset_t stops;  /* those of the three that are not ignored */
+    sigset_t before; /* mask to go back to */
+} Interrupts;
+
 /* Runs all jobs, at most at_once at a time, no new one after a failure; never by a shell.
  * verbose: shows each command on stderr. Between interrupts_hold and interrupts_release. */
-void jobs_run(Arena *a, Job *jobs, int n, int at_once, bool verbose);
+void jobs_run(Arena *a, Interrupts *held, Job *jobs, int n, int at_once, bool verbose);
 
-/* From hold to release SIGINT, SIGTERM and SIGHUP only end the jobs under way; release
+/* From hold to release the signals only end the jobs under way; release
  * then lets them do what they would have done, so temporary files are removed between. */
-void interrupts_hold(void);
-bool interrupts_came(void);
-void interrupts_release(void);
+void interrupts_hold(Interrupts *x);
+bool interrupts_came(Interrupts *x);
+void interrupts_release(Interrupts *x);
 
 int cores_online(void); /* that this process may use; at least 1 */
 

@@ -146,13 +146,13 @@ Job toolchain_link(Arena *a, const Toolchain *t, const char *const *objects, int
     return j;
 }
 
-bool toolchain_works(Arena *a, const Toolchain *t, const char *dir, bool verbose)
+bool toolchain_works(Arena *a, Interrupts *held, const Toolchain *t, const char *dir)
 {
     const char *source = arena_printf(a, "%s/probe.c", dir);
     if (!build_replace_file(source, "#include <rt.h>\nint main(void)\n{\n    return 0;\n}\n"))
         return false;
     Job j = toolchain_compile(a, t, source, arena_printf(a, "%s/probe.o", dir));
-    jobs_run(a, &j, 1, 1, verbose);
+    jobs_run(a, held, &j, 1, 1, false);
     return j.end == JOB_DONE;
 }
 

@@ -23,7 +23,7 @@ Job toolchain_link(Arena *a, const Toolchain *t, const char *const *objects, int
                    const char *program);
 
 /* Whether the C compiler works at all with these flags; dir: a scratch directory. */
-bool toolchain_works(Arena *a, const Toolchain *t, const char *dir, bool verbose);
+bool toolchain_works(Arena *a, Interrupts *held, const Toolchain *t, const char *dir);
 
 /* What to install, when the compiler is not there. */
 void toolchain_say_missing(const Toolchain *t, int error);
