@@ -50,7 +50,7 @@ const CommandText command_texts[COMMANDS] = {
          "Examples:\n"
          "  mdlc check two_gpu.mdl\n"
          "  mdlc check two_gpu.mdl --diagnostics=json     for editors\n"
-         "  mdlc check two_gpu.mdl --dump=program         what every device does\n"},
+         "  mdlc check two_gpu.mdl --dump=allocate        what every device does\n"},
     [COMMAND_FMT] =
         {"fmt", "MODEL.mdl", "rewrite a file in the canonical layout",
          "Rewrites the file in place, comments kept; - reads the standard input and writes the\n"
@@ -86,8 +86,9 @@ const OptionText option_texts[] = {
     {OPTION_INCLUDE, "include", 'I', "DIR", MODEL_COMMANDS, "looks for imports in DIR, too"},
     {OPTION_TARGET, "target", 0, "host|cuda|sim", MODEL_COMMANDS, "what to build for"},
     {OPTION_DUMP, "dump", 0, "PASS", MODEL_COMMANDS,
-     "prints what a pass made: ast, graph, gradients,\n"
-     "                              place, fuse or program"},
+     "prints what a pass made: parse, elaborate,\n"
+     "                              differentiate, place, fuse, lower, schedule,\n"
+     "                              communicate or allocate"},
     {OPTION_JSON, "json", 0, "FILE", BIT(COMMAND_PLAN), "the plan as JSON"},
     {OPTION_SVG, "svg", 0, "FILE", BIT(COMMAND_PLAN), "a drawing of the schedule"},
     {OPTION_DOT, "dot", 0, "FILE", BIT(COMMAND_PLAN), "the graph for Graphviz"},

@@ -1,39 +1,57 @@
 /* main.c - mdlc: the passes, in their order. Reading compile() is reading the compiler.
  *
- *     parse          the file and what it imports                     --dump=ast
- *     elaborate      names, shapes, blocks, loops, settings           --dump=graph
- *     differentiate  gradients; B and W apart                         --dump=gradients
- *     place          chunks and devices                               --dump=place
- *     fuse           element-wise chains                              --dump=fuse
- *     lower          phases, loops, buffers, links
+ *     parse          the file and what it imports
+ *     elaborate      names, shapes, blocks, loops, settings: a Graph
+ *     differentiate  gradients; B and W apart
+ *     place          chunks and devices
+ *     fuse           element-wise chains
+ *     lower          phases, loops, buffers, links: a Program
  *     schedule       the order of the runs
  *     communicate    transfers and waits
- *     allocate       a place for every buffer                         --dump=program
+ *     allocate       a place for every buffer
  *     verify         coverage, deadlock, races, memory
  *     emit           C
+ *
+ * --dump=PASS prints what a pass made.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "driver.h"
 
-static bool wants(const Options *o, const char *pass)
+/* A dump is asked for by the pass, or by what the pass makes. */
+static bool wants(const Options *o, const char *pass, const char *made)
 {
     for (int i = 0; i < o->dumps.n; i++)
-        if (strcmp(o->dumps.at[i], pass) == 0)
+        if (strcmp(o->dumps.at[i], pass) == 0 || (made && strcmp(o->dumps.at[i], made) == 0))
             return true;
     return false;
 }
 
-static void dump_graph(const Options *o, const Compilation *c, const char *pass)
+static void dump_graph(const Options *o, const Compilation *c, const char *pass, const char *made)
 {
-    if (wants(o, pass))
+    if (wants(o, pass, made))
         graph_dump(c->model->graph, c->diag, stdout);
+}
+
+static void dump_program(const Options *o, const Program *p, const char *pass, const char *made)
+{
+    if (wants(o, pass, made))
+        program_dump(p, stdout);
+}
+
+/* The runs of every device, in their order: 0F0,0F1,0B0. */
+static void dump_schedule(const Options *o, const Program *p, const SlotList *lists)
+{
+    for (int d = 0; d < p->devices.n && wants(o, "schedule", NULL); d++)
+        for (int i = 0; i < lists[d].n; i++)
+            printf("%d%s%d%s", lists[d].at[i].chunk, run_name(lists[d].at[i].run),
+                   lists[d].at[i].m, i + 1 < lists[d].n ? "," : "\n");
 }
 
 static void dump_placement(const Options *o, const Compilation *c, const Placement *pl)
 {
-    if (!wants(o, "place"))
+    if (!wants(o, "place", NULL))
         return;
     const Graph *g = c->model->graph;
     for (OpId i = 0; i < g->ops.n; i++)
@@ -56,7 +74,7 @@ static int compile(const Options *o, Compilation *c)
     struct Ast *ast = parse_file(c->arena, c->diag, o->input, &o->front);
     if (!ast)
         return EXIT_MODEL;
-    if (wants(o, "ast"))
+    if (wants(o, "parse", "ast"))
         ast_dump(ast, stdout);
 
     c->model = elaborate(c->arena, c->diag, ast, &o->front);
@@ -65,13 +83,13 @@ static int compile(const Options *o, Compilation *c)
     Graph *g = c->model->graph;
     if (!graph_check(g, stderr))
         return EXIT_BUG;
-    dump_graph(o, c, "graph");
+    dump_graph(o, c, "elaborate", "graph");
 
     if (!differentiate(g, c->model->settings.train.batch, c->diag))
         return EXIT_MODEL;
     if (!graph_check(g, stderr))
         return EXIT_BUG;
-    dump_graph(o, c, "gradients");
+    dump_graph(o, c, "differentiate", "gradients");
 
     Placement *pl = place(c->model, c->diag);
     if (!pl)
@@ -82,18 +100,25 @@ static int compile(const Options *o, Compilation *c)
     fuse(g, pl);
     if (!graph_check(g, stderr))
         return EXIT_BUG;
-    dump_graph(o, c, "fuse");
+    dump_graph(o, c, "fuse", NULL);
 
     Program *p = lower(c->model, pl, c->diag);
     if (!p)
         return EXIT_MODEL;
+    dump_program(o, p, "lower", NULL);
+
     ScheduleKind kind = c->model->settings.parallel.schedule;
-    communicate(p, schedule(p, kind, false), schedule(p, kind, true));
+    SlotList *train = schedule(p, kind, false), *eval = schedule(p, kind, true);
+    dump_schedule(o, p, train);
+
+    communicate(p, train, eval);
+    dump_program(o, p, "communicate", NULL);
+
     c->program = p;
     if (!allocate(p, c->diag))
         return EXIT_MODEL;
-    if (wants(o, "program"))
-        program_dump(p, stdout);
+    dump_program(o, p, "allocate", "program");
+
     return verified(p) ? EXIT_DONE : EXIT_BUG;
 }
 

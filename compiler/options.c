@@ -72,7 +72,11 @@ static bool take_target(CommandLine *l, const char *word)
 
 static bool take_dump(CommandLine *l, const char *word)
 {
-    static const char *const passes[] = {"ast", "graph", "gradients", "place", "fuse", "program"};
+    static const char *const passes[] = {"parse", "elaborate", "differentiate", "place",
+                                         "fuse",  "lower",     "schedule",      "communicate",
+                                         "allocate",
+                                         /* by what they make */
+                                         "ast",   "graph",     "gradients",     "program"};
     int n = (int)(sizeof passes / sizeof *passes);
     if (choice(l->arena, "dump", word, passes, n) < 0)
         return false;

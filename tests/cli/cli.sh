@@ -159,7 +159,7 @@ case_wrong_use()
     wrong "does not take --svg, which is for plan" check m.mdl --svg x.svg
     wrong "does not take --check, which is for fmt" build --check m.mdl
     wrong "does not take --output" plan -o x m.mdl
-    wrong "ast, graph, gradients, place, fuse or program; did you mean graph?" \
+    wrong "communicate, allocate, ast, graph, gradients or program; did you mean graph?" \
         check m.mdl --dump=grahp
     wrong "host, cuda or sim" check m.mdl --target=tpu
     wrong "use --target host" check m.mdl --target cuda
