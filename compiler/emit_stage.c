@@ -511,7 +511,11 @@ static EmittedFile emit_cmake(const Program *p)
                 "                       -fno-math-errno -fno-trapping-math)\n"
                 "target_link_directories(trainer PRIVATE ${MDL_HOME}/lib/mdl)\n"
                 "target_link_libraries(trainer PRIVATE mdl_rt%s mdl_kernels%s\n"
-                "                      jansson xxhash z pthread m)\n",
+                "                      jansson xxhash z pthread m)\n"
+                "if(EXISTS ${MDL_HOME}/lib/mdl/libraries) # what the kernels were built to need\n"
+                "  file(STRINGS ${MDL_HOME}/lib/mdl/libraries libraries)\n"
+                "  target_link_libraries(trainer PRIVATE ${libraries})\n"
+                "endif()\n",
                 p->real_size == 8 ? " MDL_F64" : "", f64, f64);
     return (EmittedFile){"CMakeLists.txt", t.at};
 }
