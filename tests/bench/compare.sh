@@ -6,6 +6,7 @@
 # Medians of five interleaved rounds on an otherwise idle machine with at least two cores.
 # PyTorch is Debian's python3-torch with two threads, its data in memory, and without the
 # environment variables that would hold its BLAS back; without it only the first part is run.
+# Where the two are compared, mdlc reads as many samples of the same sizes from .npy files.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=${1:-$root/build}
@@ -30,7 +31,7 @@ sed 's/gpu\[1\]/gpu[0]/' "$root/models/fashion.mdl" >cnn_1.mdl
 ours() {
     name=$1 batch=$2 steps=$3
     shift 3
-    "./$name" -q --data synthetic --steps "$steps" --log "$name.jsonl" "$@" >/dev/null
+    "./$name" -q --steps "$steps" --log "$name.jsonl" "$@" >/dev/null
     awk -v n="$steps" -F'samples_per_s": ' 'NR > n / 10 { split($2, a, "}"); print a[1] }' \
         "$name.jsonl" | sort -g |
         awk -v b="$batch" '{ x[NR] = $1 } END { print b / x[int((NR + 1) / 2)] }'
@@ -40,16 +41,31 @@ median() { sort -g "$1" | awk '{ x[NR] = $1 } END { print x[int((NR + 1) / 2)] }
 
 torch=yes
 "$python" -c 'import torch' 2>/dev/null || torch=no
+seed="--data x=x.npy --data y=y.npy" cnn="--data image=image.npy --data label=label.npy"
+if [ $torch = yes ]; then
+    "$python" - <<'PY'
+import numpy
+r = numpy.random.default_rng(1)
+numpy.save("x.npy", r.standard_normal((1024, 1000), "f4"))
+numpy.save("y.npy", r.integers(100, size=1024))
+numpy.save("image.npy", r.integers(256, size=(2048, 1, 28, 28)).astype("u1"))
+numpy.save("label.npy", r.integers(10, size=2048))
+PY
+fi
 for round in $(seq "$rounds"); do
     printf '\rround %s of %s ' "$round" "$rounds" >&2
-    ours mlp_1 256 16 --threads 1 >>t_mlp_1
-    ours mlp_2 256 16 --threads 1 >>t_mlp_2
-    ours seed_1 64 600 --threads 2 >>t_seed_1
-    ours seed_2 64 600 --threads 1 >>t_seed_2
-    [ $torch = no ] || "$python" "$root/tests/bench/torch_bench.py" seed 400 >>t_seed_t
-    ours cnn_1 128 30 --threads 2 >>t_cnn_1
-    ours cnn_2 128 30 --threads 1 >>t_cnn_2
-    [ $torch = no ] || "$python" "$root/tests/bench/torch_bench.py" cnn 15 >>t_cnn_t
+    ours mlp_1 256 16 --data synthetic --threads 1 >>t_mlp_1
+    ours mlp_2 256 16 --data synthetic --threads 1 >>t_mlp_2
+    [ $torch = yes ] || continue
+    # shellcheck disable=SC2086
+    {
+        ours seed_1 64 600 --threads 2 $seed >>t_seed_1
+        ours seed_2 64 600 --threads 1 $seed >>t_seed_2
+        "$python" "$root/tests/bench/torch_bench.py" seed 600 >>t_seed_t
+        ours cnn_1 128 30 --threads 2 $cnn >>t_cnn_1
+        ours cnn_2 128 30 --threads 1 $cnn >>t_cnn_2
+        "$python" "$root/tests/bench/torch_bench.py" cnn 30 >>t_cnn_t
+    }
 done
 printf '\r' >&2
 
