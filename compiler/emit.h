@@ -57,6 +57,8 @@ void emit_end(Emit *e, const char *before, const char *after);
 const char *emit_ref(Emit *e, const Ref *r);
 const char *emit_buffer_member(Emit *e, int buffer, const char *m, const char *i);
 const char *emit_number(Emit *e, double x);
+/* The fewest digits, at most `most` (9: a float, 17: a double), that read back as x. */
+const char *emit_shortest(Emit *e, double x, int most);
 const char *emit_count(Emit *e, bool batched, int64_t each);
 const char *emit_ctype(const Emit *e, Dtype t);
 const char *emit_shape(Emit *e, ValueId v); /* "[8, 1024]" with the batch */

@@ -499,6 +499,10 @@ static EmittedFile emit_cmake(const Program *p)
                 "  set(CMAKE_BUILD_TYPE Release)\n"
                 "endif()\n"
                 "set(MDL_HOME \"/usr/local\" CACHE PATH \"where mdlc is installed\")\n"
+                "if(NOT EXISTS ${MDL_HOME}/include/mdl/rt.h)\n"
+                "  message(FATAL_ERROR \"set -DMDL_HOME to where mdlc is installed, or to its \"\n"
+                "                      \"build directory\")\n"
+                "endif()\n"
                 "add_executable(trainer trainer.c",
                 p->model->name);
     for (int i = 0; i < p->devices.n; i++)

@@ -105,16 +105,17 @@ static void arg_path(Emit *e, const Call *c)
         return;
     }
     e->used_i = true;
-    emit_arg(e, "dropout_key(s, %s, %lld %c %lld * i, %s)", prefix, (long long)c->first,
-             c->number_step < 0 ? '-' : '+',
-             (long long)(c->number_step < 0 ? -c->number_step : c->number_step), suffix);
+    int64_t step = c->number_step < 0 ? -c->number_step : c->number_step;
+    const char *times = step == 1 ? "" : arena_printf(e->arena, "%lld * ", (long long)step);
+    emit_arg(e, "dropout_key(s, %s, %lld %c %si, %s)", prefix, (long long)c->first,
+             c->number_step < 0 ? '-' : '+', times, suffix);
 }
 
 void spell_dropout(Emit *e, const Call *c, const Op *op)
 {
     bool batched = value(e, OUT(0))->batched;
     BEGIN("dropout", OUT(0), IN(0));
-    emit_arg(e, "s->training ? %.17g : 0", op->attr.p);
+    emit_arg(e, "s->training ? %s : 0", emit_shortest(e, op->attr.p, 17));
     arg_path(e, c);
     e->used_m = e->used_m || batched;
     emit_arg(e, "%s", batched ? "m * B" : "0");

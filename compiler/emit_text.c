@@ -187,6 +187,17 @@ const char *emit_ctype(const Emit *e, Dtype t)
     return t == DT_I32 ? "int32_t" : t == DT_U8 ? "uint8_t" : e->real;
 }
 
+const char *emit_shortest(Emit *e, double x, int most)
+{
+    for (int digits = 1; digits < most; digits++) {
+        char *s = arena_printf(e->arena, "%.*g", digits, x);
+        double back = strtod(s, NULL);
+        if (most <= 9 ? (float)back - (float)x == 0 : back - x == 0)
+            return s;
+    }
+    return arena_printf(e->arena, "%.*g", most, x);
+}
+
 const char *emit_number(Emit *e, double x)
 {
     bool is_float = e->p->real_size == 4;
@@ -194,15 +205,7 @@ const char *emit_number(Emit *e, double x)
         return x > 0 ? "INFINITY" : "-INFINITY";
     if (isnan(x))
         return "NAN";
-    char *s = arena_printf(e->arena, "%.*g", is_float ? 9 : 17, x);
-    for (int digits = 1; digits < (is_float ? 9 : 17); digits++) {
-        char *shorter = arena_printf(e->arena, "%.*g", digits, x);
-        double back = strtod(shorter, NULL);
-        if (is_float ? (float)back - (float)x == 0 : back - x == 0) {
-            s = shorter;
-            break;
-        }
-    }
+    const char *s = emit_shortest(e, x, is_float ? 9 : 17);
     const char *point = strpbrk(s, ".e") ? "" : ".0";
     return arena_printf(e->arena, x < 0 ? "(%s%s%s)" : "%s%s%s", s, point, is_float ? "f" : "");
 }

@@ -45,8 +45,8 @@ static void dump_schedule(const Options *o, const Program *p, const SlotList *li
 {
     for (int d = 0; d < p->devices.n && wants(o, "schedule", NULL); d++)
         for (int i = 0; i < lists[d].n; i++)
-            printf("%d%s%d%s", lists[d].at[i].chunk, run_name(lists[d].at[i].run),
-                   lists[d].at[i].m, i + 1 < lists[d].n ? "," : "\n");
+            printf("%d%s%d%s", lists[d].at[i].chunk, run_name(lists[d].at[i].run), lists[d].at[i].m,
+                   i + 1 < lists[d].n ? "," : "\n");
 }
 
 static void dump_placement(const Options *o, const Compilation *c, const Placement *pl)

@@ -72,11 +72,10 @@ static bool take_target(CommandLine *l, const char *word)
 
 static bool take_dump(CommandLine *l, const char *word)
 {
-    static const char *const passes[] = {"parse", "elaborate", "differentiate", "place",
-                                         "fuse",  "lower",     "schedule",      "communicate",
-                                         "allocate",
+    static const char *const passes[] = {"parse", "elaborate", "differentiate", "place", "fuse",
+                                         "lower", "schedule", "communicate", "allocate",
                                          /* by what they make */
-                                         "ast",   "graph",     "gradients",     "program"};
+                                         "ast", "graph", "gradients", "program"};
     int n = (int)(sizeof passes / sizeof *passes);
     if (choice(l->arena, "dump", word, passes, n) < 0)
         return false;

@@ -183,7 +183,7 @@ void plan_picture(const Plan *plan, Text *out)
 {
     const Program *p = plan->p;
     bool chunks = p->chunks.n > p->devices.n;
-    int width = chunks ? 4 : 3, cells = (int)plan->units->step;
+    int width = (chunks ? 4 : 3) + (p->microbatches > 10), cells = (int)plan->units->step;
     size_t length = (size_t)cells * (size_t)width;
     if (p->devices.n > PICTURE_STAGES || p->microbatches > PICTURE_MICROBATCHES ||
         p->chunks.n > 9 * 9 || length > PICTURE_WIDTH || !plan->units->complete || cells == 0)

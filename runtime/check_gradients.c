@@ -113,6 +113,9 @@ static int all_check(Trainer *t, Checked *checked, Problem *p)
                            "the gradients of %lld weights are wrong; the worst is '%s', off by "
                            "%.1e of its size (limit %.0e)",
                            (long long)bad, worst_name, worst, LIMIT);
+    if (!t->options.quiet)
+        printf("all gradients agree with the differences; the worst is off by %.1e (limit %.0e)\n",
+               worst > 0 ? worst : 0, LIMIT);
     return MDL_OK;
 }
 

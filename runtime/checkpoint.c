@@ -132,8 +132,8 @@ static int notes_check(const TensorFile *file, const char *path, const MdlModel 
     const char *fingerprint = tensors_metadata(file, "fingerprint");
     if (!fingerprint || strcmp(fingerprint, model->fingerprint) != 0)
         return problem_set(p, EXIT_RUN,
-                           "%s: was written by another model, or with other settings; --load "
-                           "takes its weights alone",
+                           "%s: was written by another model, or with another batch, micro-batch "
+                           "or optimizer; --load takes its weights alone",
                            path);
     return MDL_OK;
 }

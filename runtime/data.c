@@ -113,10 +113,11 @@ static int sample_integers(const Array *a, int64_t sample, int64_t start, const 
         int64_t value = element_integer(a, start + i);
         if (value < low || value > high)
             return problem_set(p, EXIT_RUN,
-                               "%s: sample %lld, element %lld: %.15g is not a whole number in "
-                               "[%lld, %lld], which input '%s' takes",
+                               "%s: sample %lld (from 0), element %lld: %.15g; %s '%s' takes whole "
+                               "numbers from %lld to %lld",
                                a->path, (long long)sample, (long long)i, element_real(a, start + i),
-                               (long long)low, (long long)high, input->name);
+                               input->target ? "target" : "input", input->name, (long long)low,
+                               (long long)high);
         if (input->type == MDL_U8)
             ((uint8_t *)out)[i] = (uint8_t)value;
         else

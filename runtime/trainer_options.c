@@ -84,11 +84,12 @@ void options_help(const MdlModel *model, const char *program)
          "  --help               this\n\n"
          "Exit codes: 0 done, 1 the run failed, 2 wrong use or no such file.");
     if (model->ninputs > 0)
-        printf("Inputs:");
+        printf("Data:");
     for (int i = 0; i < model->ninputs; i++) {
         char shape[TEXT_SHAPE];
         const MdlInput *input = &model->inputs[i];
-        printf(" %s %s", input->name,
+        printf("%s %s %s%s%s", i ? "," : "", input->target ? "target" : "input", input->name,
+               input->rank > 0 ? " " : "",
                input->rank > 0 ? text_shape(shape, input->dim, input->rank) : "");
     }
     putchar('\n');
