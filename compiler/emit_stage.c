@@ -86,12 +86,27 @@ static void print_header(Emit *e)
 
 /* ----------------------------------------------------------------------- buffers */
 
+/* The line of the model that an activation or its gradient comes from, and who sends it. */
+static const char *where_made(Emit *e, const Buffer *b)
+{
+    const Graph *g = e->p->graph;
+    const Value *v = &g->values.at[b->value];
+    Place at = v->def == NONE ? v->at : g->ops.at[v->def].at;
+    const Source *s = at.file >= 0 ? diag_source(e->diag, at.file) : NULL;
+    const char *slash = s ? strrchr(s->name, '/') : NULL;
+    const char *from = b->link == NONE
+                           ? ""
+                           : arena_printf(e->arena, ", from %s",
+                                          e->p->devices.at[e->p->links.at[b->link].from].name);
+    return s ? arena_printf(e->arena, "%s:%d%s", slash ? slash + 1 : s->name, at.line, from) : from;
+}
+
 static const char *member_names(Emit *e, const Buffer *b)
 {
     const Graph *g = e->p->graph;
     const Value *v = &g->values.at[b->value];
     if (b->class > BUFFER_STATE)
-        return "";
+        return where_made(e, b);
     for (int i = 0; i < e->d->weights.n; i++) {
         const WeightRun *r = &e->d->weights.at[i];
         if (g->values.at[b->value].kind != VALUE_WEIGHT || r->weight != v->index)
@@ -125,8 +140,7 @@ static void print_buffer(Emit *e, int number)
         text_printf(&t, " + INT64_C(%lld) * ((i) %% %d)", (long long)b->stride, b->ring);
     }
     const char *type = emit_ctype(e, e->p->graph->values.at[b->value].type);
-    const char *what = arena_printf(e->arena, "/* %s%s%s */", emit_shape(e, b->value),
-                                    b->class <= BUFFER_STATE ? "  " : "",
+    const char *what = arena_printf(e->arena, "/* %s  %s */", emit_shape(e, b->value),
                                     emit_comment_text(e->arena, member_names(e, b)));
     const char *line = arena_printf(e->arena, "#define %s AT(s, %s, %s)", macro, type, t.at);
     if (strlen(line) + strlen(what) + 1 <= 100) {
