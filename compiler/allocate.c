@@ -248,6 +248,18 @@ static void report_limit(const Program *p, Device *d, Diag *diag)
     suggest(p, d, diag);
 }
 
+/* What GPUs need besides the model's tensors, behind them. */
+static void place_kernels(const Program *p, Device *d)
+{
+    int64_t end = d->bytes;
+    d->squares = round_up(d->bytes, GPU_ALIGN);
+    d->kernel_scratch =
+        round_up(d->squares + (int64_t)sizeof(double) * p->graph->weights.n, GPU_ALIGN);
+    d->workspace = d->kernel_scratch + GPU_KERNEL_SCRATCH;
+    d->bytes = d->workspace + GPU_LIBRARY_WORKSPACE;
+    d->class_bytes[BUFFER_KERNELS] = d->bytes - end;
+}
+
 bool allocate(Program *p, Diag *diag)
 {
     for (int i = 0; i < p->devices.n; i++) {
@@ -279,6 +291,8 @@ bool allocate(Program *p, Diag *diag)
                 d->buffers.at[b].offset += at;
         d->class_bytes[BUFFER_SCRATCH] = most;
         d->bytes = at + most;
+        if (p->transfer != TRANSFER_LINKS)
+            place_kernels(p, d);
     }
     int64_t limit = p->model->settings.devices.memory;
     for (int i = 0; i < p->devices.n && limit > 0; i++)

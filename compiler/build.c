@@ -59,6 +59,7 @@ static const char *trainer_name(Arena *a, const Options *o)
 static const char *mark_of(const char *name)
 {
     return strncmp(name, "stage_", 6) == 0  ? "/* stage_"
+           : strncmp(name, "fused.", 6) == 0 ? "/* fused."
            : strcmp(name, "trainer.c") == 0 ? "/* trainer.c: the model "
                                             : "# Builds the trainer of the model ";
 }
@@ -134,7 +135,7 @@ int build_emit(const Options *o, const Compilation *c)
 {
     Arena *a = c->arena;
     const char *dir = o->output ? o->output : arena_printf(a, "%s_src", stem(a, o->input));
-    EmittedFiles files = emit_host(c->program, c->diag);
+    EmittedFiles files = emit_files(c->program, c->diag);
     if (!directory_make(a, dir, 0777) || !may_replace(a, dir, &files) ||
         !write_files(a, dir, &files) || !remove_stale(a, dir, c->program->devices.n))
         return EXIT_USE;
@@ -175,7 +176,7 @@ static const Job *first_failed(const Job *jobs, int n)
 static int explain(Workshop *w, const Job *j, bool compiling)
 {
     if (j->end == JOB_NOT_BEGUN) {
-        toolchain_say_missing(&w->tools, j->number);
+        toolchain_say_missing(&w->tools, j);
         return EXIT_USE;
     }
     show_log(j->log);
@@ -199,7 +200,7 @@ static int explain(Workshop *w, const Job *j, bool compiling)
     return EXIT_BUG;
 }
 
-static int run_jobs(Workshop *w, Job *jobs, int n, bool compiling)
+int workshop_jobs(Workshop *w, Job *jobs, int n, bool compiling)
 {
     jobs_run(w->arena, &w->interrupts, jobs, n, cores_online(), w->verbose);
     if (interrupts_came(&w->interrupts))
@@ -216,7 +217,7 @@ static int run_jobs(Workshop *w, Job *jobs, int n, bool compiling)
 static bool is_source(const char *name)
 {
     size_t n = strlen(name);
-    return n > 2 && strcmp(name + n - 2, ".c") == 0;
+    return n > 3 && (strcmp(name + n - 2, ".c") == 0 || strcmp(name + n - 3, ".cu") == 0);
 }
 
 int workshop_build(Workshop *w, const EmittedFiles *files, const char **program)
@@ -235,28 +236,38 @@ int workshop_build(Workshop *w, const EmittedFiles *files, const char **program)
         VEC_PUSH(a, &jobs,
                  toolchain_compile(a, &w->tools, arena_printf(a, "%s/%s", w->dir, name), object));
     }
-    int code = run_jobs(w, jobs.at, jobs.n, true);
+    int code = w->tools.nvcc.n ? workshop_kernels(w) : EXIT_DONE;
+    if (code == EXIT_DONE)
+        code = workshop_jobs(w, jobs.at, jobs.n, true);
     if (code != EXIT_DONE)
         return code;
     *program = arena_printf(a, "%s/trainer", w->dir);
     Job link = toolchain_link(a, &w->tools, objects.at, objects.n, *program);
-    return run_jobs(w, &link, 1, false);
+    return workshop_jobs(w, &link, 1, false);
 }
 
 bool workshop_open(Workshop *w, const Options *o, const Compilation *c)
 {
-    *w = (Workshop){.arena = c->arena, .verbose = o->verbose};
+    const Program *p = c->program;
+    *w = (Workshop){.arena = c->arena, .verbose = o->verbose, .quiet = o->quiet};
     clock_gettime(CLOCK_MONOTONIC, &w->begun);
-    const char *problem = toolchain_find(c->arena, &w->tools, c->program->real_size == 8);
-    if (problem) {
-        fprintf(stderr, "mdlc: %s\n", problem);
-        return false;
-    }
     interrupts_hold(&w->interrupts);
     w->dir = scratch_make(c->arena);
-    if (!w->dir)
+    if (!w->dir) {
         interrupts_release(&w->interrupts);
-    return w->dir != NULL;
+        return false;
+    }
+    const char *problem =
+        o->target == TARGET_HOST
+            ? toolchain_find(c->arena, &w->tools, p->real_size == 8)
+            : toolchain_find_gpu(c->arena, &w->interrupts, &w->tools, o,
+                                 p->transfer == TRANSFER_NCCL && p->links.n > 0, w->dir);
+    if (problem) {
+        fprintf(stderr, "mdlc: %s\n", problem);
+        workshop_close(w);
+        return false;
+    }
+    return true;
 }
 
 void workshop_close(Workshop *w)
@@ -285,7 +296,7 @@ int build_trainer(const Options *o, const Compilation *c)
     Workshop w;
     if (!output || !workshop_open(&w, o, c))
         return EXIT_USE;
-    EmittedFiles files = emit_host(c->program, c->diag);
+    EmittedFiles files = emit_files(c->program, c->diag);
     int code = workshop_build(&w, &files, &program);
     if (code == EXIT_DONE && !file_replace_by_copy(c->arena, output, program, 0777))
         code = EXIT_USE;

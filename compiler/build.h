@@ -11,7 +11,7 @@ typedef struct {
     Arena *arena;
     Toolchain tools;
     const char *dir; /* scratch, removed by workshop_close unless keep */
-    bool keep, verbose;
+    bool keep, verbose, quiet;
     Interrupts interrupts;
     struct timespec begun;
 } Workshop;
@@ -22,6 +22,14 @@ void workshop_close(Workshop *w);
 
 /* Compiles and links; *program is in w->dir. Returns an exit code, messages said. */
 int workshop_build(Workshop *w, const EmittedFiles *files, const char **program);
+
+/* Runs jobs and says what went wrong; compiling: a fault may be in what mdlc has written. */
+int workshop_jobs(Workshop *w, Job *jobs, int n, bool compiling);
+/* The library of kernels for GPUs, from the cache or compiled now. kernels_gpu.c */
+int workshop_kernels(Workshop *w);
+
+/* cache.c: NULL where there is no place that is this user's alone; then nothing is kept. */
+const char *cache_directory(Arena *a);
 
 /* "two_gpu: 2 stages, 1.2 MiB, built in 0.8 s" */
 void workshop_report(const Workshop *w, const Compilation *c, const char *program, FILE *to);

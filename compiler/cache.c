@@ -68,6 +68,7 @@ static const char *key_of(Arena *a, const Toolchain *t, const EmittedFiles *file
         text_printf(&key, "\n%s %zu\n", files->at[i].name, n);
         text_add_n(&key, files->at[i].text, n);
     }
+    text_printf(&key, "\n%s", words_show(a, &t->nvcc_flags));
     Job link = toolchain_link(a, t, NULL, 0, "trainer");
     text_printf(&key, "\n%s %s\n%s", words_show(a, &t->flags), words_show(a, &t->extra),
                 words_show(a, &link.words));
@@ -75,8 +76,8 @@ static const char *key_of(Arena *a, const Toolchain *t, const EmittedFiles *file
         add_program(a, &key, t->cc.at[i]);
     for (int i = 0; i < t->archives.n; i++)
         add_file(&key, t->archives.at[i]);
-    static const char *const headers[] = {"rt.h", "kernels.h", "vmath.h"};
-    for (int i = 0; i < 3; i++)
+    static const char *const headers[] = {"rt.h", "kernels.h", "vmath.h", "rt_cuda.h", "gpu.h"};
+    for (int i = 0; i < 5; i++)
         add_file(&key, arena_printf(a, "%s/include/mdl/%s", t->home, headers[i]));
     add_processor(a, &key);
     return arena_printf(a, "%016" PRIx64, (uint64_t)XXH64(key.at, key.n, 0));
@@ -91,8 +92,7 @@ static bool is_ours(const char *path, mode_t type)
            (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }
 
-/* NULL where there is no place that is this user's alone; then nothing is kept. */
-static const char *cache_directory(Arena *a)
+const char *cache_directory(Arena *a)
 {
     const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME"), *dir = NULL;
     if (xdg && xdg[0] == '/')
@@ -183,7 +183,7 @@ int build_run(const Options *o, const Compilation *c)
     Workshop w;
     if (!workshop_open(&w, o, c))
         return EXIT_USE;
-    EmittedFiles files = emit_host(c->program, c->diag);
+    EmittedFiles files = emit_files(c->program, c->diag);
     const char *dir = cache_directory(a);
     const char *cached = dir ? arena_printf(a, "%s/%s", dir, key_of(a, &w.tools, &files)) : NULL;
     int code = EXIT_DONE, fd = open_cached(cached);

@@ -15,6 +15,7 @@ typedef enum {
     COMMAND_DOCTOR
 } Command;
 
+/* The simulated GPU runs what is built for CUDA. */
 typedef enum { TARGET_HOST, TARGET_CUDA, TARGET_SIM } Target;
 
 /* Exit codes. */
@@ -26,6 +27,9 @@ typedef struct {
     const char *output; /* -o */
     FrontOptions front;
     Target target;
+    bool target_given;
+    const char *gpu_arch; /* --gpu-arch: "sm_80,sm_90"; NULL: the machine's, or a list */
+    bool lineinfo;        /* kernels know their source lines */
     VEC(const char *) dumps; /* --dump=PASS */
     bool json_diagnostics, verbose, quiet;
     bool fmt_check;

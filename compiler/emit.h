@@ -1,4 +1,5 @@
-/* emit.h - printing a Program as C for the host. No decisions are left to make here. */
+/* emit.h - printing a Program: as C for the host, or as C and CUDA for GPUs. No decisions are
+ * left to make here; the two targets are two spellings of the same calls. */
 #ifndef MDLC_EMIT_H
 #define MDLC_EMIT_H
 
@@ -7,7 +8,17 @@
 typedef struct {
     const Call *call; /* one of the calls that share the loop */
     const char *name;
+    int device;
 } MapEntry;
+typedef VEC(MapEntry) MapList;
+
+/* What orders the two streams of a GPU: recorded after actions of one kind, `slots` of them in
+ * turn by micro-batch; its first in the stage's array is `first`. */
+typedef struct {
+    int key; /* event_key() of the actions */
+    int first, slots;
+    const char *name; /* "e_forward" */
+} EventKind;
 
 /* The emitter of one stage's file. */
 typedef struct {
@@ -21,7 +32,10 @@ typedef struct {
     int indent;
     bool used_m, used_i;      /* what the function under way has spoken of */
     int last_file, last_line; /* source line that the last comment named */
-    VEC(MapEntry) maps;
+    MapList *maps; /* of this file; on GPUs of the whole model */
+    bool gpu;
+    VEC(EventKind) events; /* GPUs */
+    int nevents;
     Text call; /* the call under way */
     int args;
 } Emit;
@@ -32,8 +46,8 @@ typedef struct {
 } EmittedFile;
 typedef VEC(EmittedFile) EmittedFiles;
 
-/* stage_0.c … trainer.c and CMakeLists.txt. */
-EmittedFiles emit_host(const Program *p, const Diag *d);
+/* stage_0.c … trainer.c and CMakeLists.txt; for GPUs fused.cu and fused.h besides. */
+EmittedFiles emit_files(const Program *p, const Diag *d);
 
 /* -- lines: each call prints one, indented */
 void emit_line(Emit *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -53,6 +67,9 @@ void emit_arg(Emit *e, const char *format, ...) __attribute__((format(printf, 2,
 void emit_arg_ref(Emit *e, const Ref *r);
 void emit_arg_count(Emit *e, bool batched, int64_t each); /* "B * each" */
 void emit_end(Emit *e, const char *before, const char *after);
+/* A kernel's call: "gemm(s->team" and ");", or "KERNEL(gpu_gemm(s->gpu" and "));". */
+void emit_kernel(Emit *e, const char *name);
+void emit_kernel_end(Emit *e);
 
 const char *emit_ref(Emit *e, const Ref *r);
 const char *emit_buffer_member(Emit *e, int buffer, const char *m, const char *i);
@@ -69,7 +86,19 @@ void emit_maps(Emit *e);              /* emit_map.c: the fused loops */
 void emit_fused_call(Emit *e, const Call *c);
 void emit_schedule(Emit *e, const ActionList *list, bool eval); /* emit_schedule.c */
 void emit_trainer(const Program *p, const Diag *d, Text *out);
-const char *emit_link_name(Emit *e, int link);
+const char *emit_link_name(Emit *e, int link); /* "TO_2_h" */
+const char *emit_link_function(Emit *e, const char *verb, int link); /* "send_h_to_2" */
+EmittedFile emit_cmake(const Program *p);
+
+/* -- GPUs: emit_gpu.c */
+int emit_event_key(const Action *a);
+void emit_find_events(Emit *e);
+void emit_events(Emit *e);
+void emit_link_functions(Emit *e);
+const char *emit_event(Emit *e, int key, const char *m); /* "e_forward(s, m)" */
+void emit_gpu_description(Emit *e);
+/* The fused kernels of all stages, which are found first: fused.cu and fused.h. */
+void emit_fused_files(const Program *p, const Diag *d, MapList *maps, EmittedFiles *files);
 const char *emit_run_function(Emit *e, RunKind run, int chunk);
 
 #endif

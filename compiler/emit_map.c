@@ -12,16 +12,7 @@
 #include <ctype.h>
 #include <string.h>
 
-#include "emit.h"
-#include "fuse.h"
-
-/* The iteration space: dim[0 … rank-1] with strides per operand; the last is the inner one. */
-typedef struct {
-    int rank;
-    int64_t dim[MAX_RANK + 1];
-    int64_t stride[2 * MAP_MAX_INSTRS][MAX_RANK + 1];
-    bool flat; /* every operand is whole or one number */
-} Space;
+#include "emit_map.h"
 
 static int dims_of(const Emit *e, ValueId v, int64_t *dim)
 {
@@ -46,7 +37,7 @@ static void operand_strides(const Emit *e, ValueId v, int rank, const int64_t *d
 }
 
 /* Neighbouring dimensions become one where every operand walks them as one. */
-static Space find_space(const Emit *e, const Call *c)
+Space map_space(const Emit *e, const Call *c)
 {
     int64_t dim[MAX_RANK + 1], stride[2 * MAP_MAX_INSTRS][MAX_RANK + 1];
     int rank = dims_of(e, c->out[0].value, dim);
@@ -81,7 +72,7 @@ static bool same_call(const Emit *e, const Call *a, const Call *b)
     const Op *x = &g->ops.at[a->op], *y = &g->ops.at[b->op];
     if (a->nin != b->nin || !map_equal(x->map, y->map))
         return false;
-    Space s = find_space(e, a), t = find_space(e, b);
+    Space s = map_space(e, a), t = map_space(e, b);
     if (s.rank != t.rank || (!s.flat && memcmp(s.dim, t.dim, sizeof s.dim) != 0))
         return false;
     for (int k = 0; k < a->nin; k++) {
@@ -107,8 +98,8 @@ static const char *loop_name(Emit *e, const Call *c)
         text_printf(&t, "_%s", op_name(map->instr[i].kind));
     int same = 0;
     size_t n = t.n;
-    for (int i = 0; i < e->maps.n; i++) {
-        const char *name = e->maps.at[i].name;
+    for (int i = 0; i < e->maps->n; i++) {
+        const char *name = e->maps->at[i].name;
         same +=
             strncmp(name, t.at, n) == 0 && (name[n] == 0 || isdigit((unsigned char)name[n + 1]));
     }
@@ -119,16 +110,16 @@ static const char *loop_name(Emit *e, const Call *c)
 
 static int map_number(Emit *e, const Call *c)
 {
-    for (int i = 0; i < e->maps.n; i++)
-        if (same_call(e, e->maps.at[i].call, c))
+    for (int i = 0; i < e->maps->n; i++)
+        if (same_call(e, e->maps->at[i].call, c))
             return i;
-    MapEntry entry = {c, loop_name(e, c)};
-    VEC_PUSH(e->arena, &e->maps, entry);
-    return e->maps.n - 1;
+    MapEntry entry = {c, loop_name(e, c), e->stage};
+    VEC_PUSH(e->arena, e->maps, entry);
+    return e->maps->n - 1;
 }
 
 /* The row's expression with a, b, c replaced by the operands. */
-static const char *expression(Emit *e, const MapInstr *x, const Call *c)
+const char *map_expression(Emit *e, const MapInstr *x, const Call *c)
 {
     const char *s = op_map_expression(x->kind);
     Text t = {.arena = e->arena};
@@ -161,13 +152,13 @@ static void print_element(Emit *e, const Call *c, const MapProgram *map, const S
             emit_line(e, "const %s a%d = x%d[%s];",
                       emit_ctype(e, e->p->graph->values.at[c->in[k].value].type), k, k, index);
     for (int i = 0; i < map->n; i++)
-        emit_line(e, "const %s t%d = %s;", e->real, i, expression(e, &map->instr[i], c));
+        emit_line(e, "const %s t%d = %s;", e->real, i, map_expression(e, &map->instr[i], c));
     for (int i = 0; i < map->nout; i++)
         emit_line(e, "y%d[%s] = t%d;", i, index, map->out[i]);
 }
 
 /* Offset of row r for strides over the outer dimensions. */
-static const char *row_offset(Emit *e, const Space *s, const int64_t *stride)
+const char *map_row_offset(Emit *e, const Space *s, const int64_t *stride)
 {
     Text t = {.arena = e->arena};
     text_add(&t, "");
@@ -234,7 +225,7 @@ static void print_rows(Emit *e, const Call *c, const MapProgram *map, const Spac
         if (c->in[k].buffer == NONE)
             continue;
         const char *type = emit_ctype(e, e->p->graph->values.at[c->in[k].value].type);
-        const char *offset = row_offset(e, s, s->stride[k]);
+        const char *offset = map_row_offset(e, s, s->stride[k]);
         if (s->stride[k][s->rank - 1] == 0)
             emit_line(e, "const %s a%d = t->x%d[%s];", type, k, k, offset);
         else
@@ -287,7 +278,7 @@ static void print_map(Emit *e, const Call *c, const char *name)
 {
     const Op *op = &e->p->graph->ops.at[c->op];
     const MapProgram *map = op->map;
-    Space s = find_space(e, c);
+    Space s = map_space(e, c);
     emit_source_comment(e, op->at);
     declare_operands(e, c, map);
     emit_line(e, "} %s_args;", name);
@@ -302,7 +293,7 @@ static void print_map(Emit *e, const Call *c, const char *name)
     emit_blank(e);
 }
 
-void emit_maps(Emit *e)
+void map_collect(Emit *e, void (*print)(Emit *e, const Call *c, const char *name))
 {
     for (int i = 0; i < e->d->chunks.n; i++)
         for (int k = 0; k < RUN_KINDS; k++) {
@@ -311,21 +302,26 @@ void emit_maps(Emit *e)
                 const Call *c = &run->calls.at[n];
                 if (c->kind != CALL_OP || e->p->graph->ops.at[c->op].kind != OP_FUSED)
                     continue;
-                int before = e->maps.n;
+                int before = e->maps->n;
                 if (map_number(e, c) == before)
-                    print_map(e, c, e->maps.at[before].name);
+                    print(e, c, e->maps->at[before].name);
             }
         }
 }
 
+void emit_maps(Emit *e)
+{
+    map_collect(e, print_map);
+}
+
 void emit_fused_call(Emit *e, const Call *c)
 {
-    Space s = find_space(e, c);
+    Space s = map_space(e, c);
     int64_t inner = s.flat ? 1 : s.dim[s.rank - 1];
     const Value *y = &e->p->graph->values.at[c->out[0].value];
     int64_t each = shape_count(&y->shape);
-    emit_call(e, e->maps.at[map_number(e, c)].name);
-    emit_arg(e, "s");
+    emit_call(e, e->maps->at[map_number(e, c)].name);
+    emit_arg(e, e->gpu ? "s->gpu" : "s");
     if (each % inner == 0)
         emit_arg_count(e, y->batched, each / inner);
     else /* the batch is part of the inner dimension */
@@ -335,5 +331,5 @@ void emit_fused_call(Emit *e, const Call *c)
     for (int k = 0; k < c->nin; k++)
         if (c->in[k].buffer != NONE)
             emit_arg_ref(e, &c->in[k]);
-    emit_end(e, "", ";");
+    emit_kernel_end(e);
 }

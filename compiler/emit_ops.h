@@ -69,8 +69,7 @@ static inline void arg_accumulate(Emit *e, const Ref *r)
 /* name(s->team, refs… */
 static inline void begin(Emit *e, const char *name, int n, const Ref *const *refs)
 {
-    emit_call(e, name);
-    emit_arg(e, "s->team");
+    emit_kernel(e, name);
     for (int i = 0; i < n; i++)
         emit_arg_ref(e, refs[i]);
 }
@@ -79,6 +78,6 @@ static inline void begin(Emit *e, const char *name, int n, const Ref *const *ref
           (const Ref *const[]){__VA_ARGS__})
 #define IN(i) (&c->in[i])
 #define OUT(i) (&c->out[i])
-#define END() emit_end(e, "", ";")
+#define END() emit_kernel_end(e)
 
 #endif

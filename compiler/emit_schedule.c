@@ -16,11 +16,21 @@
 
 #include "emit.h"
 
-typedef enum { ITEM_RUN, ITEM_POST, ITEM_SEND, ITEM_WAIT, ITEM_OTHER, ITEM_STEADY } ItemKind;
+typedef enum {
+    ITEM_RUN,
+    ITEM_POST,
+    ITEM_SEND,
+    ITEM_WAIT,   /* for a message */
+    ITEM_AWAIT,  /* GPUs: a stream waits for an event */
+    ITEM_RECORD, /* GPUs: of an event */
+    ITEM_OTHER,
+    ITEM_STEADY
+} ItemKind;
 
 typedef struct {
     ItemKind kind;
-    int id; /* run: chunk * RUN_KINDS + run; links: the link; other: the action's kind */
+    int id; /* run: chunk * RUN_KINDS + run; links: the link; other: the action's kind; events: the
+               action's key, twice, and 1 on the transfer stream */
     int m;
 } Item;
 typedef VEC(Item) Items;
@@ -41,15 +51,44 @@ static int find_steady(const ActionList *list)
     return NONE;
 }
 
+/* Before an action on a GPU: messages that it is the first to need, events of the other stream. */
+static void add_gpu_waits(Emit *e, Items *items, const ActionList *list, const Action *a)
+{
+    for (int t = 0; t < a->ntakes; t++) {
+        const Action *on = &list->actions.at[list->takes.at[a->first_take + t]];
+        VEC_PUSH(e->arena, items, (Item){ITEM_WAIT, on->link, on->m});
+    }
+    for (int w = 0; w < a->nwaits; w++) {
+        const Action *on = &list->actions.at[list->waits.at[a->first_wait + w]];
+        Item wait = {ITEM_AWAIT, 2 * emit_event_key(on) + action_stream(a), on->m};
+        if (on->kind != ACT_RECV || e->p->transfer == TRANSFER_NCCL)
+            VEC_PUSH(e->arena, items, wait);
+    }
+}
+
+/* [actions]: whether an event is to be recorded after it. */
+static const bool *find_records(Emit *e, const ActionList *list)
+{
+    bool *record = ARENA_ARRAY(e->arena, bool, list->actions.n + 1);
+    for (int i = 0; e->gpu && i < list->waits.n; i++) {
+        const Action *on = &list->actions.at[list->waits.at[i]];
+        record[list->waits.at[i]] = on->kind != ACT_RECV || e->p->transfer == TRANSFER_NCCL;
+    }
+    return record;
+}
+
 static Items make_items(Emit *e, const ActionList *list)
 {
     Items items = {0};
     int steady = find_steady(list);
+    const bool *record = find_records(e, list);
     for (int i = 0; i < list->actions.n; i++) {
         const Action *a = &list->actions.at[i];
         if (i == steady && e->p->model->settings.parallel.schedule != SCHEDULE_GPIPE)
             VEC_PUSH(e->arena, &items, (Item){ITEM_STEADY, 0, 0});
-        for (int w = 0; w < a->nwaits; w++) {
+        if (e->gpu)
+            add_gpu_waits(e, &items, list, a);
+        for (int w = 0; w < a->nwaits && !e->gpu; w++) {
             const Action *on = &list->actions.at[list->waits.at[a->first_wait + w]];
             if (on->kind == ACT_RECV && action_stream(a) == 0)
                 VEC_PUSH(e->arena, &items, (Item){ITEM_WAIT, on->link, on->m});
@@ -70,6 +109,9 @@ static Items make_items(Emit *e, const ActionList *list)
             VEC_PUSH(e->arena, &items, (Item){ITEM_OTHER, (int)a->kind, 0});
             break;
         }
+        Item event = {ITEM_RECORD, 2 * emit_event_key(a) + action_stream(a), a->m};
+        if (record[i])
+            VEC_PUSH(e->arena, &items, event);
     }
     return items;
 }
@@ -120,6 +162,17 @@ const char *emit_link_name(Emit *e, int link)
     return arena_strndup(e->arena, name, strlen(name));
 }
 
+/* The link's name without its direction, which the function's name says at its end. */
+const char *emit_link_function(Emit *e, const char *verb, int link)
+{
+    const Link *l = &e->p->links.at[link];
+    bool in = l->to == e->stage;
+    int other = in ? l->from : l->to;
+    const char *name = emit_link_name(e, link);
+    size_t head = strlen(arena_printf(e->arena, "%s_%d_", in ? "FROM" : "TO", other));
+    return arena_printf(e->arena, "%s_%s_%s_%d", verb, name + head, in ? "from" : "to", other);
+}
+
 const char *emit_run_function(Emit *e, RunKind run, int chunk)
 {
     static const char *const names[RUN_KINDS] = {"forward", "evaluate", "backward",
@@ -136,8 +189,22 @@ static void print_item(Emit *e, const Item *x, const char *m)
         emit_line(e, "TRY(%s(s, %s));",
                   emit_run_function(e, (RunKind)(x->id % RUN_KINDS), x->id / RUN_KINDS), m);
         break;
+    case ITEM_AWAIT:
+        emit_line(e, "CUDA(cudaStreamWaitEvent(s->%s, %s, 0));",
+                  x->id % 2 ? "transfer" : "compute", emit_event(e, x->id / 2, m));
+        break;
+    case ITEM_RECORD:
+        emit_line(e, "CUDA(cudaEventRecord(%s, s->%s));", emit_event(e, x->id / 2, m),
+                  x->id % 2 ? "transfer" : "compute");
+        break;
     case ITEM_POST:
     case ITEM_SEND: {
+        if (e->gpu) {
+            const char *post = e->p->transfer == TRANSFER_NCCL ? "receive" : "post";
+            emit_line(e, "TRY(%s(s, %s));",
+                      emit_link_function(e, x->kind == ITEM_SEND ? "send" : post, x->id), m);
+            break;
+        }
         const Link *l = &e->p->links.at[x->id];
         const Ref *r = x->kind == ITEM_POST ? &l->target : &l->source;
         emit_call(e, x->kind == ITEM_POST ? "link_post" : "link_send");
@@ -149,7 +216,10 @@ static void print_item(Emit *e, const Item *x, const char *m)
         break;
     }
     case ITEM_WAIT:
-        emit_line(e, "TRY(link_wait(s, %s, %s));", emit_link_name(e, x->id), m);
+        if (e->gpu)
+            emit_line(e, "TRY(%s(s, %s));", emit_link_function(e, "take", x->id), m);
+        else
+            emit_line(e, "TRY(link_wait(s, %s, %s));", emit_link_name(e, x->id), m);
         break;
     case ITEM_STEADY:
         break;

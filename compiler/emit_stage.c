@@ -76,9 +76,16 @@ static void print_header(Emit *e)
         emit_line(e, " *   %-12s %s", in ? "receives" : "sends", text);
     }
     emit_line(e, " */");
-    emit_line(e, "#include <rt.h>");
-    emit_line(e, "#include <vmath.h>");
+    emit_line(e, e->gpu ? "#include <rt_cuda.h>" : "#include <rt.h>");
+    if (!e->gpu)
+        emit_line(e, "#include <vmath.h>");
+    else if (p->transfer == TRANSFER_NCCL && p->links.n)
+        emit_line(e, "#include <nccl.h>");
     emit_blank(e);
+    if (e->gpu && e->maps->n) {
+        emit_line(e, "#include \"fused.h\"");
+        emit_blank(e);
+    }
     emit_line(e, "#define B INT64_C(%lld) /* samples in a micro-batch */",
               (long long)p->microbatch);
     emit_blank(e);
@@ -269,12 +276,15 @@ static void print_body(Emit *e, RunKind kind, int chunk, int step, const Step *s
         print_call(e, &run->calls.at[n]);
     e->out = saved;
     e->indent = 0;
-    emit_open(e, "static void %s(Stage *s, int m, int i)", body_function(e, kind, chunk, step, s));
+    emit_open(e, "static %s %s(Stage *s, int m, int i)", e->gpu ? "int" : "void",
+              body_function(e, kind, chunk, step, s));
     if (!e->used_m)
         emit_line(e, "(void)m;");
     if (!e->used_i)
         emit_line(e, "(void)i;");
     text_add(e->out, body.at);
+    if (e->gpu)
+        emit_line(e, "return MDL_OK;");
     emit_close(e);
     emit_blank(e);
 }
@@ -300,7 +310,8 @@ static void print_run(Emit *e, RunKind kind, int chunk)
             emit_line(e, "for (int i = %d; i >= 0; i--)", s->turns - 1);
         else
             emit_line(e, "for (int i = 0; i < %d; i++)", s->turns);
-        emit_line(e, "    %s(s, m, i);", body_function(e, kind, chunk, i, s));
+        emit_line(e, e->gpu ? "    TRY(%s(s, m, i));" : "    %s(s, m, i);",
+                  body_function(e, kind, chunk, i, s));
     }
     emit_line(e, "phase_end(s);");
     emit_line(e, "return MDL_OK;");
@@ -325,15 +336,16 @@ static int64_t weight_count(const Emit *e, const WeightRun *r)
 }
 
 /* One statement, in a loop where the run has several weights. */
-static void per_weight(Emit *e, const WeightRun *r, const char *name, const char *assign,
-                       bool state, bool weight)
+static void per_weight(Emit *e, const WeightRun *r, const char *name, bool norm, bool state,
+                       bool weight)
 {
     if (r->count > 1) {
         emit_line(e, "for (int i = 0; i < %d; i++)", r->count);
         e->indent++;
     }
-    emit_call(e, name);
-    emit_arg(e, "s->team");
+    emit_kernel(e, name);
+    if (e->gpu)
+        emit_arg(e, "s->squares + %s", norm_index(e, r));
     if (weight)
         emit_arg(e, "%s", emit_buffer_member(e, r->buffer, "0", "i"));
     emit_arg(e, "%s", emit_buffer_member(e, r->grad[0], "0", "i"));
@@ -344,7 +356,10 @@ static void per_weight(Emit *e, const WeightRun *r, const char *name, const char
     emit_arg(e, "%lld", (long long)weight_count(e, r));
     if (weight)
         emit_arg(e, "&s->hyper");
-    emit_end(e, assign, ";");
+    if (e->gpu)
+        emit_kernel_end(e);
+    else
+        emit_end(e, norm ? arena_printf(e->arena, "s->norm[%s] = ", norm_index(e, r)) : "", ";");
     if (r->count > 1)
         e->indent--;
 }
@@ -366,10 +381,13 @@ static void print_update(Emit *e)
             for (int k = 1; k < r->ngrads; k++) {
                 if (r->count > 1)
                     emit_line(e, "for (int i = 0; i < %d; i++)", r->count);
-                emit_line(e, "%saccumulate_into(s->team, %s, %s, %lld);",
-                          r->count > 1 ? "    " : "", emit_buffer_member(e, r->grad[0], "0", "i"),
-                          emit_buffer_member(e, r->grad[k], "0", "i"),
-                          (long long)weight_count(e, r));
+                e->indent += r->count > 1;
+                emit_kernel(e, "accumulate_into");
+                emit_arg(e, "%s", emit_buffer_member(e, r->grad[0], "0", "i"));
+                emit_arg(e, "%s", emit_buffer_member(e, r->grad[k], "0", "i"));
+                emit_arg(e, "%lld", (long long)weight_count(e, r));
+                emit_kernel_end(e);
+                e->indent -= r->count > 1;
             }
         }
         emit_line(e, "return MDL_OK;");
@@ -381,9 +399,7 @@ static void print_update(Emit *e)
         for (int i = 0; i < e->d->weights.n; i++) {
             const WeightRun *r = &e->d->weights.at[i];
             if (r->ngrads)
-                per_weight(e, r, "sum_squares",
-                           arena_printf(e->arena, "s->norm[%s] = ", norm_index(e, r)), false,
-                           false);
+                per_weight(e, r, "sum_squares", true, false, false);
         }
         emit_line(e, "return clip_gradients(s);");
         emit_close(e);
@@ -396,9 +412,7 @@ static void print_update(Emit *e)
     for (int i = 0; i < e->d->weights.n; i++) {
         const WeightRun *r = &e->d->weights.at[i];
         if (r->ngrads)
-            per_weight(e, r, names[t->optimizer],
-                       clip ? "" : arena_printf(e->arena, "s->norm[%s] = ", norm_index(e, r)), true,
-                       true);
+            per_weight(e, r, names[t->optimizer], !clip, true, true);
     }
     emit_line(e, "phase_end(s);");
     emit_line(e, "return MDL_OK;");
@@ -452,6 +466,8 @@ static void print_description(Emit *e)
     emit_line(e, "    .device = %s,", emit_string(e->arena, e->d->name));
     emit_line(e, "    .layers = %s,", emit_string(e->arena, layers_of(e)));
     emit_line(e, "    .bytes = %lld,", (long long)e->d->bytes);
+    if (e->gpu)
+        emit_gpu_description(e);
     if (e->d->weights.n) {
         emit_line(e, "    .weights = weights,");
         emit_line(e, "    .nweights = (int)(sizeof weights / sizeof *weights),");
@@ -461,7 +477,7 @@ static void print_description(Emit *e)
     emit_line(e, "};");
 }
 
-static EmittedFile emit_stage(const Program *p, const Diag *diag, int stage)
+static EmittedFile emit_stage(const Program *p, const Diag *diag, int stage, MapList *maps)
 {
     Arena *a = p->graph->arena;
     Text out = {.arena = a};
@@ -472,11 +488,20 @@ static EmittedFile emit_stage(const Program *p, const Diag *diag, int stage)
               .arena = a,
               .out = &out,
               .real = p->real_name,
+              .maps = maps,
+              .gpu = p->transfer != TRANSFER_LINKS,
               .last_file = NONE};
     print_header(&e);
     print_buffers(&e);
-    print_links(&e);
-    emit_maps(&e);
+    if (p->transfer != TRANSFER_NCCL)
+        print_links(&e);
+    if (e.gpu) {
+        emit_find_events(&e);
+        emit_events(&e);
+        emit_link_functions(&e);
+    } else {
+        emit_maps(&e);
+    }
     for (int c = 0; c < e.d->chunks.n; c++)
         for (int k = 0; k < RUN_KINDS; k++)
             if (p->chunks.at[e.d->chunks.at[c]].has[k])
@@ -498,52 +523,20 @@ static EmittedFile emit_stage(const Program *p, const Diag *diag, int stage)
     return (EmittedFile){arena_printf(a, "stage_%d.c", stage), out.at};
 }
 
-static EmittedFile emit_cmake(const Program *p)
+EmittedFiles emit_files(const Program *p, const Diag *d)
 {
     Arena *a = p->graph->arena;
-    Text t = {.arena = a};
-    const char *f64 = p->real_size == 8 ? "_f64" : "";
-    text_printf(&t,
-                "# Builds the trainer of the model %s. MDL_HOME is where mdlc is installed:\n"
-                "#     cmake -B build -DMDL_HOME=/usr/local && cmake --build build\n"
-                "cmake_minimum_required(VERSION 3.18)\n"
-                "project(trainer C)\n"
-                "set(CMAKE_C_STANDARD 17)\n"
-                "if(NOT CMAKE_BUILD_TYPE)\n"
-                "  set(CMAKE_BUILD_TYPE Release)\n"
-                "endif()\n"
-                "set(MDL_HOME \"/usr/local\" CACHE PATH \"where mdlc is installed\")\n"
-                "if(NOT EXISTS ${MDL_HOME}/include/mdl/rt.h)\n"
-                "  message(FATAL_ERROR \"set -DMDL_HOME to where mdlc is installed, or to its \"\n"
-                "                      \"build directory\")\n"
-                "endif()\n"
-                "add_executable(trainer trainer.c",
-                p->model->name);
-    for (int i = 0; i < p->devices.n; i++)
-        text_printf(&t, "%sstage_%d.c", i % 6 == 5 ? "\n               " : " ", i);
-    text_printf(&t,
-                ")\n"
-                "target_include_directories(trainer SYSTEM PRIVATE ${MDL_HOME}/include/mdl)\n"
-                "target_compile_definitions(trainer PRIVATE%s)\n"
-                "target_compile_options(trainer PRIVATE -O3 -march=native -ffp-contract=off\n"
-                "                       -fno-math-errno -fno-trapping-math)\n"
-                "target_link_directories(trainer PRIVATE ${MDL_HOME}/lib/mdl)\n"
-                "target_link_libraries(trainer PRIVATE mdl_rt%s mdl_kernels%s\n"
-                "                      jansson xxhash z pthread m)\n"
-                "if(EXISTS ${MDL_HOME}/lib/mdl/libraries) # what the kernels were built to need\n"
-                "  file(STRINGS ${MDL_HOME}/lib/mdl/libraries libraries)\n"
-                "  target_link_libraries(trainer PRIVATE ${libraries})\n"
-                "endif()\n",
-                p->real_size == 8 ? " MDL_F64" : "", f64, f64);
-    return (EmittedFile){"CMakeLists.txt", t.at};
-}
-
-EmittedFiles emit_host(const Program *p, const Diag *d)
-{
-    Arena *a = p->graph->arena;
-    EmittedFiles files = {0};
-    for (int i = 0; i < p->devices.n; i++)
-        VEC_PUSH(a, &files, emit_stage(p, d, i));
+    EmittedFiles files = {0}, fused = {0};
+    MapList all = {0};
+    bool gpu = p->transfer != TRANSFER_LINKS;
+    if (gpu)
+        emit_fused_files(p, d, &all, &fused);
+    for (int i = 0; i < p->devices.n; i++) {
+        MapList own = {0};
+        VEC_PUSH(a, &files, emit_stage(p, d, i, gpu ? &all : &own));
+    }
+    for (int i = 0; i < fused.n; i++)
+        VEC_PUSH(a, &files, fused.at[i]);
     Text out = {.arena = a};
     emit_trainer(p, d, &out);
     VEC_PUSH(a, &files, (EmittedFile){"trainer.c", out.at});

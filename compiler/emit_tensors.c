@@ -222,8 +222,7 @@ static void copy(Emit *e, const Ref *y, int64_t y0, const Ref *x, int64_t x0, in
         a[n] = ys[i];
         b[n++] = xs[i];
     }
-    emit_call(e, "copy_strided");
-    emit_arg(e, "s->team");
+    emit_kernel(e, "copy_strided");
     arg_offset(e, y, y0);
     arg_offset(e, x, x0);
     emit_arg(e, "%d", n);
@@ -309,10 +308,16 @@ void spell_reshape(Emit *e, const Call *c, const Op *op)
 void spell_arange(Emit *e, const Call *c, const Op *op)
 {
     (void)op;
-    emit_call(e, "arange_fill");
+    if (e->gpu)
+        emit_kernel(e, "arange_fill");
+    else
+        emit_call(e, "arange_fill");
     emit_arg_ref(e, OUT(0));
     arg_int(e, shape_count(shape(e, OUT(0))));
-    END();
+    if (e->gpu)
+        emit_kernel_end(e);
+    else
+        emit_end(e, "", ";");
 }
 
 void spell_fill(Emit *e, const Call *c, const Op *op)

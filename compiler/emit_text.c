@@ -180,6 +180,17 @@ void emit_end(Emit *e, const char *before, const char *after)
     text_printf(e->out, ")%s\n", after);
 }
 
+void emit_kernel(Emit *e, const char *name)
+{
+    emit_call(e, e->gpu ? arena_printf(e->arena, "gpu_%s", name) : name);
+    emit_arg(e, e->gpu ? "s->gpu" : "s->team");
+}
+
+void emit_kernel_end(Emit *e)
+{
+    emit_end(e, e->gpu ? "KERNEL(" : "", e->gpu ? ");" : ";");
+}
+
 /* ----------------------------------------------------------------------- names */
 
 const char *emit_ctype(const Emit *e, Dtype t)

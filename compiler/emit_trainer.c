@@ -163,6 +163,8 @@ static void print_model(Emit *e)
     emit_line(e, "    .warmup = %lld,", (long long)t->warmup);
     emit_line(e, "    .min = %.17g,", t->min);
     emit_line(e, "    .clip_norm = %.17g,", t->clip_norm);
+    if (p->transfer == TRANSFER_NCCL && p->links.n)
+        emit_line(e, "    .nccl = &mdl_nccl,");
     emit_line(e, "};");
     emit_blank(e);
 }
@@ -172,7 +174,7 @@ void emit_trainer(const Program *p, const Diag *d, Text *out)
     Emit e = {.p = p, .diag = d, .arena = p->graph->arena, .out = out, .real = p->real_name};
     emit_line(&e, "/* trainer.c: the model %s as a whole, on %d device%s. */", p->model->name,
               p->devices.n, p->devices.n == 1 ? "" : "s");
-    emit_line(&e, "#include <rt.h>");
+    emit_line(&e, p->transfer == TRANSFER_LINKS ? "#include <rt.h>" : "#include <rt_cuda.h>");
     emit_blank(&e);
     print_stages(&e);
     print_links(&e);

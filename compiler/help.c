@@ -75,6 +75,7 @@ const CommandText command_texts[COMMANDS] = {
 #define MODEL_COMMANDS                                                                             \
     (BIT(COMMAND_BUILD) | BIT(COMMAND_RUN) | BIT(COMMAND_EMIT) | BIT(COMMAND_PLAN) |               \
      BIT(COMMAND_CHECK))
+#define TRAINER_COMMANDS (BIT(COMMAND_BUILD) | BIT(COMMAND_RUN))
 #define ALL_COMMANDS (BIT(COMMANDS) - 1)
 
 const OptionText option_texts[] = {
@@ -85,10 +86,15 @@ const OptionText option_texts[] = {
      "replaces a setting of devices, parallel or train"},
     {OPTION_INCLUDE, "include", 'I', "DIR", MODEL_COMMANDS, "looks for imports in DIR, too"},
     {OPTION_TARGET, "target", 0, "host|cuda|sim", MODEL_COMMANDS, "what to build for"},
+    {OPTION_GPU_ARCH, "gpu-arch", 0, "sm_NN,...", TRAINER_COMMANDS,
+     "the GPUs that a trainer is for: this machine's,\n"
+     "                              or all from Ampere to Blackwell"},
+    {OPTION_LINEINFO, "lineinfo", 0, NULL, TRAINER_COMMANDS,
+     "kernels know their source lines, for profilers"},
     {OPTION_DUMP, "dump", 0, "PASS", MODEL_COMMANDS,
      "prints what a pass made: parse, elaborate,\n"
      "                              differentiate, place, fuse, lower, schedule,\n"
-     "                              communicate or allocate"},
+     "                              communicate, order or allocate"},
     {OPTION_JSON, "json", 0, "FILE", BIT(COMMAND_PLAN), "the plan as JSON"},
     {OPTION_SVG, "svg", 0, "FILE", BIT(COMMAND_PLAN), "a drawing of the schedule"},
     {OPTION_DOT, "dot", 0, "FILE", BIT(COMMAND_PLAN), "the graph for Graphviz"},

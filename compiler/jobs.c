@@ -33,6 +33,18 @@ const char *words_show(Arena *a, const Words *w)
     return t.at;
 }
 
+void push_all(Arena *a, Words *to, const char *const *from)
+{
+    for (; *from; from++)
+        VEC_PUSH(a, to, *from);
+}
+
+void push_words(Arena *a, Words *to, const Words *from)
+{
+    for (int i = 0; i < from->n; i++)
+        VEC_PUSH(a, to, from->at[i]);
+}
+
 int cores_online(void)
 {
     cpu_set_t set;

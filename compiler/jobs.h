@@ -14,6 +14,10 @@ void words_split(Arena *a, Words *to, const char *text);
 /* The words with spaces between, for messages. */
 const char *words_show(Arena *a, const Words *w);
 
+/* Appends words; `from` of push_all ends with NULL. */
+void push_all(Arena *a, Words *to, const char *const *from);
+void push_words(Arena *a, Words *to, const Words *from);
+
 typedef enum {
     JOB_DONE,      /* exit code 0 */
     JOB_FAILED,    /* number: exit code */

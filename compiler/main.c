@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "driver.h"
+#include "order.h"
 
 /* A dump is asked for by the pass, or by what the pass makes. */
 static bool wants(const Options *o, const char *pass, const char *made)
@@ -108,11 +109,17 @@ static int compile(const Options *o, Compilation *c)
     dump_program(o, p, "lower", NULL);
 
     ScheduleKind kind = c->model->settings.parallel.schedule;
+    if (o->target != TARGET_HOST && !program_for_gpus(p, c->diag))
+        return EXIT_MODEL;
     SlotList *train = schedule(p, kind, false), *eval = schedule(p, kind, true);
     dump_schedule(o, p, train);
 
     communicate(p, train, eval);
     dump_program(o, p, "communicate", NULL);
+
+    if (p->transfer != TRANSFER_LINKS)
+        order_waits(p);
+    dump_program(o, p, "order", NULL);
 
     c->program = p;
     if (!allocate(p, c->diag))

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "options.h"
+#include "toolchain.h"
 
 typedef struct {
     Arena *arena;
@@ -66,14 +67,34 @@ static bool take_target(CommandLine *l, const char *word)
     if (target < 0)
         return false;
     l->o->target = (Target)target;
-    return target == TARGET_HOST ||
-           wrong("the target %s is not available in this version; use --target host", word);
+    l->o->target_given = true;
+    return true;
+}
+
+/* sm_80,sm_90a: names of architectures, separated by commas. */
+static bool take_gpu_arch(CommandLine *l, const char *text)
+{
+    const char *p = text;
+    while (true) {
+        size_t digits = strncmp(p, "sm_", 3) == 0 ? strspn(p + 3, "0123456789") : 0;
+        if (digits < 2 || digits > 3)
+            break;
+        p += 3 + digits;
+        p += *p == 'a' || *p == 'f';
+        if (*p == '\0') {
+            l->o->gpu_arch = text;
+            return true;
+        }
+        if (*p++ != ',')
+            break;
+    }
+    return wrong("--gpu-arch %s: it takes names such as sm_80 or sm_80,sm_90", text);
 }
 
 static bool take_dump(CommandLine *l, const char *word)
 {
     static const char *const passes[] = {"parse", "elaborate", "differentiate", "place", "fuse",
-                                         "lower", "schedule", "communicate", "allocate",
+                                         "lower", "schedule", "communicate", "order", "allocate",
                                          /* by what they make */
                                          "ast", "graph", "gradients", "program"};
     int n = (int)(sizeof passes / sizeof *passes);
@@ -151,6 +172,10 @@ static bool take_option(CommandLine *l, int key)
         return o->fmt_check = true;
     case OPTION_TARGET:
         return take_target(l, optarg);
+    case OPTION_GPU_ARCH:
+        return take_gpu_arch(l, optarg);
+    case OPTION_LINEINFO:
+        return l->o->lineinfo = true;
     case OPTION_DUMP:
         return take_dump(l, optarg);
     case OPTION_DIAGNOSTICS:
@@ -373,6 +398,8 @@ bool options_parse(Arena *a, int argc, char **argv, Options *o, int *exit_code)
         help_overview(stderr);
         return false;
     }
+    if (!o->target_given && gpu_here())
+        o->target = TARGET_CUDA;
     if (!find_command(&l) || !options_fit(&l) || !operands_fit(&l) || !input_opens(&l))
         return false;
     if (o->input && !outputs_apart(o))

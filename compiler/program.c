@@ -15,7 +15,7 @@ const char *run_name(RunKind kind)
 const char *buffer_class_name(BufferClass c)
 {
     static const char *const names[BUFFER_CLASSES] = {"weights", "gradients", "optimizer", "kept",
-                                                      "scratch"};
+                                                      "scratch", "kernels"};
     return names[c];
 }
 
@@ -149,7 +149,8 @@ static void dump_actions(const Program *p, const char *name, const ActionList *l
         if (a->kind == ACT_RUN)
             fprintf(to, "%d%s%d", a->chunk, run_name(a->run), a->m);
         else if (a->kind == ACT_SEND)
-            fprintf(to, "SEND%d.%d>%d", a->link, a->m, p->links.at[a->link].to);
+            fprintf(to, "SEND%d.%d>%d%s", a->link, a->m, p->links.at[a->link].to,
+                    a->after_post ? "!" : "");
         else if (a->kind == ACT_RECV)
             fprintf(to, "RECV%d.%d<%d", a->link, a->m, p->links.at[a->link].from);
         else
@@ -189,4 +190,16 @@ void program_dump(const Program *p, FILE *to)
         dump_actions(p, "train", &d->train, to);
         dump_actions(p, "eval", &d->eval, to);
     }
+}
+
+bool program_for_gpus(Program *p, Diag *d)
+{
+    if (p->real_size != 4) {
+        diag_error(d, p->model->settings.train.at,
+                   "precision f64, which checks gradients, is the host target's alone");
+        diag_help(d, "build with --target host, or leave precision to f32");
+        return false;
+    }
+    p->transfer = p->model->settings.parallel.nccl ? TRANSFER_NCCL : TRANSFER_PEER;
+    return true;
 }

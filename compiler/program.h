@@ -26,6 +26,7 @@ typedef enum {
     BUFFER_STATE,   /* of the optimizer */
     BUFFER_KEPT,    /* lives from one action to another: one slot per micro-batch in flight */
     BUFFER_SCRATCH, /* lives inside one phase */
+    BUFFER_KERNELS, /* no buffers: what the target's kernels and libraries need */
     BUFFER_CLASSES
 } BufferClass;
 
@@ -47,6 +48,10 @@ typedef struct {
 } Buffer;
 
 enum { BUFFER_ALIGN = 64 };
+
+/* On a GPU, in bytes: alignment of what lies behind the buffers, the scratch of kernels and the
+ * workspace of cuBLAS. As kernels/cuda/gpu.h has them; the runtime compares. */
+enum { GPU_ALIGN = 256, GPU_KERNEL_SCRATCH = 16 << 20, GPU_LIBRARY_WORKSPACE = 32 << 20 };
 
 /* Which tensor a call reads or writes: member `at`, or i + at inside a loop with turn i.
  * Where i + at leaves [0, count), it is member `entry_at` of buffer `entry`. */
@@ -125,12 +130,16 @@ typedef struct {
     int chunk;   /* ACT_RUN */
     int m;       /* micro-batch; 0 for links that carry one message per step */
     int link;    /* ACT_SEND, ACT_RECV */
+    bool after_post; /* ACT_SEND between peers: waits until its buffer is posted */
     int first_wait, nwaits;
+    /* Between peers: the receives whose messages the action is the first to need, whether or not
+     * a wait for them is left: `ntakes` of the list's `takes`. */
+    int first_take, ntakes;
 } Action;
 
 typedef struct {
     VEC(Action) actions;
-    VEC(int) waits;
+    VEC(int) waits, takes;
 } ActionList;
 
 typedef enum { LINK_ACTIVATION, LINK_GRADIENT, LINK_WEIGHT_GRADIENT, LINK_WEIGHT } LinkKind;
@@ -143,6 +152,9 @@ typedef struct {
     Ref source, target; /* on the two devices */
     int64_t bytes;
     const char *name;
+    /* Between peers: from which micro-batch on a send waits for the post, and the receiver's
+     * runs for the arrival; the number of micro-batches: never. */
+    int post_from, take_from;
 } Link;
 
 /* How one run of weights is updated. */
@@ -166,13 +178,20 @@ typedef struct {
     VEC(WeightRun) weights;
     ActionList train, eval;
     int64_t bytes; /* the one allocation */
+    /* On GPUs: sums of squares of the gradients; scratch of the kernels; of cuBLAS. */
+    int64_t squares, kernel_scratch, workspace;
     int64_t class_bytes[BUFFER_CLASSES];
     int in_flight; /* most micro-batches between their F and their B */
 } Device;
 
+/* How messages go: through links between threads (host); by copies between GPUs of one
+ * process, ordered by events; through NCCL, one communicator and one stream per rank. */
+typedef enum { TRANSFER_LINKS, TRANSFER_PEER, TRANSFER_NCCL } TransferKind;
+
 typedef struct {
     Model *model;
     Graph *graph;
+    TransferKind transfer;
     int64_t microbatch;
     int microbatches;
     int real_size;         /* 4, or 8 for precision f64 */
@@ -229,6 +248,8 @@ void default_microbatch(Model *m, const Placement *pl);
 void fuse(Graph *g, Placement *pl);
 /* Phases of each chunk with repeated layers as loops; buffers of each device. */
 Program *lower(Model *m, Placement *pl, Diag *d);
+/* For GPUs: how messages go, as the settings say. Before communicate. false after errors. */
+bool program_for_gpus(Program *p, Diag *d);
 /* Orders the runs of one step on every device. */
 SlotList *schedule(const Program *p, ScheduleKind kind, bool eval);
 /* Adds transfers and waits around the runs; finds how many micro-batches each buffer holds. */

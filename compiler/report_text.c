@@ -137,10 +137,12 @@ static void print_memory(const Plan *plan, Text *out)
     Arena *a = plan->arena;
     const Program *p = plan->p;
     int64_t limit = p->model->settings.devices.memory, sum[BUFFER_CLASSES + 1] = {0};
-    Table t = {.arena = a, .columns = 3 + BUFFER_CLASSES + (limit ? 1 : 0), .left = 2};
+    /* what kernels need besides is planned on GPUs alone */
+    int classes = p->transfer == TRANSFER_LINKS ? BUFFER_KERNELS : BUFFER_CLASSES;
+    Table t = {.arena = a, .columns = 3 + classes + (limit ? 1 : 0), .left = 2};
     cell(&t, "stage");
     cell(&t, "memory");
-    for (int c = 0; c < BUFFER_CLASSES; c++)
+    for (int c = 0; c < classes; c++)
         cell(&t, buffer_class_name((BufferClass)c));
     cell(&t, "total");
     if (limit)
@@ -149,7 +151,7 @@ static void print_memory(const Plan *plan, Text *out)
         const Device *d = &p->devices.at[i];
         cell(&t, arena_printf(a, "%d", i));
         cell(&t, svg_escape_plain(a, d->name));
-        for (int c = 0; c < BUFFER_CLASSES; c++) {
+        for (int c = 0; c < classes; c++) {
             cell(&t, bytes(a, d->class_bytes[c]));
             sum[c] += d->class_bytes[c];
         }
@@ -160,8 +162,9 @@ static void print_memory(const Plan *plan, Text *out)
     }
     cell(&t, "total");
     cell(&t, "");
-    for (int c = 0; c <= BUFFER_CLASSES; c++)
+    for (int c = 0; c < classes; c++)
         cell(&t, bytes(a, sum[c]));
+    cell(&t, bytes(a, sum[BUFFER_CLASSES]));
     if (limit)
         cell(&t, "");
     table_print(&t, out);

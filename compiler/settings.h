@@ -40,6 +40,7 @@ typedef struct {
     ScheduleKind schedule;
     int64_t microbatch; /* 0: the default, batch over 4 times the stages, at least 1 */
     SplitGoal split;
+    bool nccl; /* GPUs: messages go through NCCL instead of copies between peers */
     Place at, schedule_at, microbatch_at;
 } Parallel;
 

@@ -85,6 +85,13 @@ static void read_split(Elab *e, const Given *g)
         e->settings.parallel.split = (SplitGoal)k;
 }
 
+static void read_transfer(Elab *e, const Given *g)
+{
+    int k = WORD(e, g, 0, "peer", "nccl");
+    if (k >= 0)
+        e->settings.parallel.nccl = k == 1;
+}
+
 /* Widths of kinds of parallelism that have only the width 1 so far. */
 static void read_width(Elab *e, const Given *g)
 {
@@ -112,6 +119,7 @@ const SettingRow parallel_rows[] = {
     {"schedule", read_pipeline_schedule},
     {"microbatch", read_microbatch},
     {"split", read_split},
+    {"transfer", read_transfer},
     {"data", read_width},
     {"tensor", read_width},
     {"shard", read_shard},

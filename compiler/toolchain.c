@@ -43,12 +43,6 @@ static const char *find_home(Arena *a, Toolchain *t)
                             : "set MDL_HOME to the directory that mdlc is installed in");
 }
 
-static void push_all(Arena *a, Words *to, const char *const *from)
-{
-    for (; *from; from++)
-        VEC_PUSH(a, to, *from);
-}
-
 static void set_flags(Arena *a, Toolchain *t, bool f64)
 {
     /* Where a vectorised loop and its scalar rest must give the same bits, a product and a
@@ -115,18 +109,17 @@ const char *toolchain_find(Arena *a, Toolchain *t, bool f64)
     return NULL;
 }
 
-static void push_words(Arena *a, Words *to, const Words *from)
-{
-    for (int i = 0; i < from->n; i++)
-        VEC_PUSH(a, to, from->at[i]);
-}
-
 Job toolchain_compile(Arena *a, const Toolchain *t, const char *source, const char *object)
 {
     Job j = {.log = arena_printf(a, "%s.log", object)};
-    push_words(a, &j.words, &t->cc);
-    push_words(a, &j.words, &t->flags);
-    push_words(a, &j.words, &t->extra);
+    size_t n = strlen(source);
+    bool kernels = n > 3 && strcmp(source + n - 3, ".cu") == 0;
+    push_words(a, &j.words, kernels ? &t->nvcc : &t->cc);
+    push_words(a, &j.words, kernels ? &t->nvcc_flags : &t->flags);
+    if (!kernels)
+        push_words(a, &j.words, &t->extra);
+    else if (n > 9 && strcmp(source + n - 9, "/fused.cu") == 0)
+        VEC_PUSH(a, &j.words, "-fmad=false"); /* the same bits, fused or not */
     const char *const rest[] = {"-c", source, "-o", object, NULL};
     push_all(a, &j.words, rest);
     return j;
@@ -156,10 +149,18 @@ bool toolchain_works(Arena *a, Interrupts *held, const Toolchain *t, const char 
     return j.end == JOB_DONE;
 }
 
-void toolchain_say_missing(const Toolchain *t, int error)
+void toolchain_say_missing(const Toolchain *t, const Job *j)
 {
+    if (t->nvcc.n && strcmp(j->words.at[0], t->nvcc.at[0]) == 0) {
+        fprintf(stderr,
+                "mdlc: cannot run %s: %s\n"
+                "  install the CUDA Toolkit (nvcc on the PATH, or its place in $NVCC), or build for "
+                "this\n  machine's processor with --target host\n",
+                t->nvcc.at[0], strerror(j->number));
+        return;
+    }
     fprintf(stderr,
             "mdlc: cannot run the C compiler, %s: %s\n"
             "  install one (on Debian and Ubuntu: apt install gcc libc6-dev), or set CC\n",
-            t->cc.at[0], strerror(error));
+            t->cc.at[0], strerror(j->number));
 }

@@ -1,7 +1,8 @@
-/* toolchain.h - the C compiler, its flags and the libraries that make a trainer. */
+/* toolchain.h - the compilers, their flags and the libraries that make a trainer. */
 #ifndef MDLC_TOOLCHAIN_H
 #define MDLC_TOOLCHAIN_H
 
+#include "driver.h"
 #include "jobs.h"
 
 typedef struct {
@@ -11,13 +12,26 @@ typedef struct {
     Words libraries;            /* of linking, in order */
     Words extra;                /* $MDL_CFLAGS */
     VEC(const char *) archives; /* the runtime's files */
+    /* for GPUs */
+    Words nvcc;        /* $NVCC split at spaces, or nvcc; empty for the host */
+    Words nvcc_flags;  /* of compiling kernels */
+    const char *kernels; /* folder of the kernels' sources */
 } Toolchain;
 
 /* f64: the double-precision runtime. NULL, or what is wrong with mdlc's own files; cc, flags
  * (less the place of the headers) and extra are filled even then. */
 const char *toolchain_find(Arena *a, Toolchain *t, bool f64);
+/* The same for trainers on GPUs, real or simulated, and for nccl those that use it. `dir` is for
+ * scratch. In toolchain_gpu.c. */
+const char *toolchain_find_gpu(Arena *a, Interrupts *held, Toolchain *t, const Options *o,
+                               bool nccl, const char *dir);
+/* The folder of CUDA that `nvcc` is in; NULL: there is no nvcc. */
+const char *toolchain_cuda_root(Arena *a, const char *nvcc);
+/* Is there a GPU with its driver, and nvcc? Nothing is run to find out. */
+bool gpu_here(void);
 
-/* cc … -c source -o object; cc … objects -o program libraries. The log is beside the result. */
+/* cc (nvcc for .cu) … -c source -o object; cc … objects -o program libraries. The log is beside
+ * the result. */
 Job toolchain_compile(Arena *a, const Toolchain *t, const char *source, const char *object);
 Job toolchain_link(Arena *a, const Toolchain *t, const char *const *objects, int n,
                    const char *program);
@@ -25,7 +39,7 @@ Job toolchain_link(Arena *a, const Toolchain *t, const char *const *objects, int
 /* Whether the C compiler works at all with these flags; dir: a scratch directory. */
 bool toolchain_works(Arena *a, Interrupts *held, const Toolchain *t, const char *dir);
 
-/* What to install, when the compiler is not there. */
-void toolchain_say_missing(const Toolchain *t, int error);
+/* What to install, when the compiler of a job is not there. */
+void toolchain_say_missing(const Toolchain *t, const Job *j);
 
 #endif

@@ -35,18 +35,33 @@ static int by_place(const void *a, const void *b)
     return x->from < y->from ? -1 : x->from > y->from;
 }
 
+/* GPUs: what kernels and libraries are given lies behind all buffers and within the memory. */
+static bool verify_kernels(const Program *p, const Device *d, int64_t buffers, FILE *to)
+{
+    if (p->transfer == TRANSFER_LINKS)
+        return true;
+    int64_t squares = (int64_t)sizeof(double) * p->graph->weights.n;
+    bool ok = d->squares >= buffers && d->squares + squares <= d->kernel_scratch &&
+              d->kernel_scratch + GPU_KERNEL_SCRATCH <= d->workspace &&
+              d->workspace + GPU_LIBRARY_WORKSPACE <= d->bytes;
+    if (!ok || d->squares % GPU_ALIGN || d->kernel_scratch % GPU_ALIGN || d->workspace % GPU_ALIGN)
+        fprintf(to, "memory: what the kernels of %s need does not lie behind its buffers\n", d->name);
+    return ok;
+}
+
 /* Everything but scratch, in order of place. */
 static bool verify_places(const Program *p, int device, FILE *to)
 {
     const Device *d = &p->devices.at[device];
     Region *r = ARENA_ARRAY(p->graph->arena, Region, d->buffers.n + 1);
     int n = 0;
-    int64_t scratch = d->bytes - d->class_bytes[BUFFER_SCRATCH];
-    bool ok = true;
+    int64_t limit = d->bytes - d->class_bytes[BUFFER_KERNELS];
+    int64_t scratch = limit - d->class_bytes[BUFFER_SCRATCH];
+    bool ok = verify_kernels(p, d, limit, to);
     for (int b = 0; b < d->buffers.n; b++) {
         const Buffer *x = &d->buffers.at[b];
         int64_t end = x->offset + buffer_bytes(x);
-        bool inside = x->class == BUFFER_SCRATCH ? x->offset >= scratch && end <= d->bytes
+        bool inside = x->class == BUFFER_SCRATCH ? x->offset >= scratch && end <= limit
                                                  : x->offset >= 0 && end <= scratch;
         if (!inside || x->slots < 1 || x->ring < 1 || x->stride < x->size) {
             fprintf(to, "memory: %s of %s is outside of its area\n", x->name, d->name);

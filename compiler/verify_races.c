@@ -10,7 +10,9 @@
  *     write  the writer and all readers of what the slot held must be certainly done
  *
  * Where links are between threads nothing orders the transfers of several peers, so what a
- * receive brings may only be read after a wait for that very receive.
+ * receive brings may only be read after a wait for that very receive. On GPUs the order of all
+ * devices' streams counts (order.h), and what a receive writes is written when its message
+ * comes: what the sender knows to be done is done then, too.
  *
  * The memory between the streams is that of one device: links copy between devices, and the
  * two ends of a transfer are one action of each device.
@@ -18,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "order.h"
 #include "verify.h"
 
 typedef struct {
@@ -44,6 +47,7 @@ typedef struct {
     Cell **cells;     /* [buffers][slots] */
     int *certain;     /* [actions]: last action of the other stream that is done */
     int *waited_by;   /* [actions]: first run that waits for this receive, or NONE */
+    const Order *order; /* GPUs: of this device; NULL: links between threads */
     int errors;
 } Races;
 
@@ -84,11 +88,31 @@ static void find_accesses(Races *r)
     }
 }
 
+/* On GPUs: a receive writes when its message comes, and a peer's copy is what it brings. */
+static bool ordered_gpu(const Races *r, int before, int now)
+{
+    const Action *b = &r->list->actions.at[before], *n = &r->list->actions.at[now];
+    bool peer = r->p->transfer == TRANSFER_PEER;
+    if (n->kind == ACT_RECV && action_stream(b) == 0)
+        return r->order->free[0][now] >= before;
+    if (peer && n->kind == ACT_RECV)
+        return b->kind == ACT_RECV ? b->link == n->link : r->order->free[1][now] >= before;
+    if (peer && b->kind == ACT_RECV) {
+        int arrived = r->order->arrived[before];
+        return action_stream(n) == 0 && arrived != NONE && arrived <= now;
+    }
+    return action_stream(b) == action_stream(n) || r->order->certain[now] >= before;
+}
+
 /* Is action `before` certainly done when action `now` begins? */
 static bool ordered(const Races *r, int before, int now)
 {
     const Action *a = r->list->actions.at;
-    if (before == NONE || action_stream(&a[before]) == action_stream(&a[now]))
+    if (before == NONE)
+        return true;
+    if (r->order)
+        return ordered_gpu(r, before, now);
+    if (action_stream(&a[before]) == action_stream(&a[now]))
         return true;
     return r->certain[now] >= before;
 }
@@ -113,7 +137,7 @@ static void access_slot(Races *r, int buffer, int m, bool write, int now)
     if (!write) {
         if (per_batch && cell->m != m)
             complain(r, buffer, now, "reads a slot that does not hold this micro-batch:", NONE);
-        bool received = cell->writer != NONE && r->list->actions.at[cell->writer].kind == ACT_RECV;
+        bool received = !r->order && cell->writer != NONE && r->list->actions.at[cell->writer].kind == ACT_RECV;
         bool arrived =
             !received || (r->waited_by[cell->writer] != NONE && r->waited_by[cell->writer] <= now);
         if (!arrived || !ordered(r, cell->writer, now))
@@ -204,6 +228,8 @@ static void walk(Races *r)
             access_weights(r, i, a->kind);
             break;
         case ACT_JOIN:
+            if (r->order) /* the host synchronises both streams at the end of a list */
+                break;
             if (last[1] != NONE && r->certain[i] < last[1])
                 complain(r, 0, i, "ends the step before a transfer is complete;", last[1]);
             for (int k = 0; k < i; k++)
@@ -217,7 +243,8 @@ static void walk(Races *r)
     }
 }
 
-static bool verify_list(const Program *p, int device, const ActionList *list, FILE *to)
+static bool verify_list(const Program *p, int device, const ActionList *list, const Order *order,
+                        FILE *to)
 {
     Arena *a = p->graph->arena;
     const Device *d = &p->devices.at[device];
@@ -226,6 +253,7 @@ static bool verify_list(const Program *p, int device, const ActionList *list, FI
                .d = d,
                .list = list,
                .to = to,
+               .order = order,
                .of_run = ARENA_ARRAY(a, Accesses, d->chunks.n * RUN_KINDS),
                .watched = ARENA_ARRAY(a, bool, d->buffers.n + 1),
                .cells = ARENA_ARRAY(a, Cell *, d->buffers.n + 1),
@@ -249,9 +277,16 @@ static bool verify_list(const Program *p, int device, const ActionList *list, FI
 bool verify_races(const Program *p, FILE *to)
 {
     bool ok = true;
-    for (int d = 0; d < p->devices.n; d++) {
-        ok = verify_list(p, d, &p->devices.at[d].train, to) && ok;
-        ok = verify_list(p, d, &p->devices.at[d].eval, to) && ok;
+    for (int eval = 0; eval < 2; eval++) {
+        Order *order = p->transfer == TRANSFER_LINKS ? NULL : order_find(p, eval);
+        if (!order && p->transfer != TRANSFER_LINKS) {
+            fprintf(to, "race: the lists cannot be gone through to their end\n");
+            return false;
+        }
+        for (int d = 0; d < p->devices.n; d++) {
+            const Device *x = &p->devices.at[d];
+            ok = verify_list(p, d, eval ? &x->eval : &x->train, order ? &order[d] : NULL, to) && ok;
+        }
     }
     return ok;
 }

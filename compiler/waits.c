@@ -2,7 +2,8 @@
  *
  * In:  the list of one device's actions, and how many slots its buffers have.
  * Out: the same with waits: where one stream reads what the other wrote, and where one writes
- *      over what the other has read. None is there that another one implies. */
+ *      over what the other has read. For links between threads none is there that another one
+ *      of the device implies; for GPUs order_waits() sees to that. */
 #include "communicate.h"
 
 /* Tables by [link of this device * micro-batches]. */
@@ -26,13 +27,14 @@ static int entry_of(const Waits *t, int link, int m)
 
 /* Adds a wait, unless what was waited for before on this stream implies it. For a receive the
  * wait is always there: transfers from several devices end in any order where nothing but
- * the links orders them. */
+ * the links orders them. On GPUs order_waits() decides, which sees all devices. */
 static void add_wait(Waits *t, int action, int on)
 {
     ActionList *list = t->list;
     Action *a = &list->actions.at[action];
     int *known = &t->certain[action_stream(a)];
-    if (list->actions.at[on].kind != ACT_RECV && on <= *known)
+    bool implied = list->actions.at[on].kind != ACT_RECV && on <= *known;
+    if (implied && t->p->transfer == TRANSFER_LINKS)
         return;
     if (on > *known)
         *known = on;

@@ -23,23 +23,38 @@ typedef struct {
 } Checked;
 
 /* The weight and its tied copies. */
-static void element_set(const Trainer *t, int64_t index, int64_t e, double value)
+static int element_set(const Trainer *t, int64_t index, int64_t e, double value, Problem *p)
 {
-    for (int64_t i = 0; i < t->weights.n; i++)
-        if (t->weights.all[i].index == index)
-            weight_data(t, &t->weights.all[i])[e] = (real)value;
+    for (int64_t i = 0; i < t->weights.n; i++) {
+        Span span;
+        if (t->weights.all[i].index != index)
+            continue;
+        TRY(weight_open(&span, t, &t->weights.all[i], PART_WEIGHT, SPAN_READ | SPAN_WRITE, p));
+        ((real *)span.at)[e] = (real)value;
+        TRY(span_close(&span, SPAN_READ | SPAN_WRITE, p));
+    }
+    return MDL_OK;
+}
+
+static int element_get(const Trainer *t, const Weight *w, int64_t e, double *value, Problem *p)
+{
+    Span span;
+    TRY(weight_open(&span, t, w, PART_WEIGHT, SPAN_READ, p));
+    *value = (double)((const real *)span.at)[e];
+    return span_close(&span, SPAN_READ, p);
 }
 
 static int element_error(Trainer *t, const Checked *c, int64_t e, double h, double *error,
                          Problem *p)
 {
-    double w = (double)weight_data(t, c->weight)[e], step = h * fmax(1, fabs(w));
-    double up, down, above = w + step, below = w - step;
-    element_set(t, c->weight->index, e, above);
+    double w, up, down;
+    TRY(element_get(t, c->weight, e, &w, p));
+    double step = h * fmax(1, fabs(w)), above = w + step, below = w - step;
+    TRY(element_set(t, c->weight->index, e, above, p));
     TRY(run_check(t, &up, p));
-    element_set(t, c->weight->index, e, below);
+    TRY(element_set(t, c->weight->index, e, below, p));
     TRY(run_check(t, &down, p));
-    element_set(t, c->weight->index, e, w);
+    TRY(element_set(t, c->weight->index, e, w, p));
 
     double found = (up - down) / (above - below), wanted = c->gradient[e];
     double rounding = 4 * DBL_EPSILON * fmax(1, fmax(fabs(up), fabs(down))) / step;
@@ -76,11 +91,14 @@ static int gradients_copy(const Trainer *t, Checked *checked, Problem *p)
         c->weight = w;
         if (w->run->grad < 0)
             continue; /* only metrics use it: the loss must not change with it */
-        const real *g = weight_at(t, w, w->run->grad, w->run->grad_stride);
+        Span span;
+        TRY(weight_open(&span, t, w, PART_GRADIENT, SPAN_READ, p));
+        const real *g = span.at;
         for (int64_t e = 0; e < w->count; e++) {
             c->gradient[e] = (double)g[e];
             c->largest = fmax(c->largest, fabs(c->gradient[e]));
         }
+        TRY(span_close(&span, SPAN_READ, p));
     }
     return MDL_OK;
 }

@@ -1,20 +1,18 @@
-/* devices.c - one thread and one allocation per stage.
+/* devices.c - one thread per stage.
  *
- * A device's thread makes its team, touches its memory first (so that it lies near the
- * thread), fills its weights and then takes commands: a run of optimizer steps, an
- * evaluation, one batch for checking gradients, the end. In a run of steps no device
- * waits for another but in links, in clipping and when it is STEP_SLOTS steps ahead.
+ * A device's thread opens the device, fills its weights and then takes commands: a run of
+ * optimizer steps, an evaluation, one batch for checking gradients, the end. In a run of steps
+ * no device waits for another but in links, in clipping and when it is STEP_SLOTS steps ahead.
  */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "trainer.h"
 
-enum { HUGE_FROM = 8 << 20, UNWIND_SECONDS = 10 };
+enum { UNWIND_SECONDS = 10 };
 
 int64_t time_now(void)
 {
@@ -73,44 +71,17 @@ int stage_fail(Stage *s, const char *format, ...)
 
 /* ------------------------------------------------------------------- threads */
 
-static void memory_touch(Device *d)
-{
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    volatile char *memory = d->stage.memory;
-    for (size_t at = 0; at < d->mapped; at += page)
-        memory[at] = 0;
-}
-
-static int weights_start(Device *d)
-{
-    Stage *s = &d->stage;
-    Trainer *t = s->trainer;
-    if (t->initial) {
-        Problem p = {0};
-        if (weights_read(t, s->index, &p) != MDL_OK)
-            trainer_abort(t, &p);
-        return p.exit_code == 0 ? MDL_OK : MDL_FAILED;
-    }
-    for (int64_t i = 0; i < t->weights.n; i++) {
-        const Weight *w = &t->weights.all[i];
-        if (w->stage == s->index)
-            weight_initialise(s->team, weight_data(t, w), w->count, w->name, t->seed, w->run->init,
-                              w->run->value);
-    }
-    return MDL_OK;
-}
-
-/* On the device's own thread: a team belongs to the thread that runs it. */
 static int device_prepare(Device *d)
 {
-    Stage *s = &d->stage;
-    s->team = team_new(s->trainer->threads, s->trainer->spin);
-    if (!s->team)
-        return stage_fail(s, "stage %d (%s): cannot start %d threads", s->index, d->plan->device,
-                          s->trainer->threads);
-    memory_touch(d);
-    TRY(weights_start(d));
-    return d->plan->start ? d->plan->start(s) : MDL_OK;
+    Problem p = {0};
+    TRY(device_open(d));
+    if (weights_fill(d, &p) != MDL_OK) {
+        trainer_abort(d->stage.trainer, &p);
+        return MDL_FAILED;
+    }
+    if (d->plan->start)
+        TRY(d->plan->start(&d->stage));
+    return device_collect(d);
 }
 
 static int device_steps(Device *d)
@@ -118,6 +89,7 @@ static int device_steps(Device *d)
     Stage *s = &d->stage;
     for (int64_t step = s->step + 1; step_begin(s, step); step++) {
         TRY(d->plan->step(s));
+        TRY(device_collect(d));
         step_end(s, step);
     }
     return MDL_OK;
@@ -129,8 +101,10 @@ static int device_eval(Device *d)
     d->mode = MODE_EVAL;
     d->stage.training = false;
     for (d->base = 0; d->base < t->eval_end && !atomic_load(&t->aborted);
-         d->base += t->model->batch)
+         d->base += t->model->batch) {
         TRY(d->plan->eval(&d->stage));
+        TRY(device_collect(d));
+    }
     return MDL_OK;
 }
 
@@ -145,7 +119,8 @@ static int device_run(Device *d, Command command)
     }
     d->mode = MODE_CHECK;
     d->base = 0;
-    return d->plan->eval(&d->stage);
+    TRY(d->plan->eval(&d->stage));
+    return device_collect(d);
 }
 
 /* Says that the last command is done and waits for another than *seen. */
@@ -178,7 +153,7 @@ static void *device_main(void *arg)
             break;
         status = atomic_load(&t->aborted) ? MDL_STOPPED : device_run(d, command);
     }
-    team_free(d->stage.team);
+    device_close(d);
     return NULL;
 }
 
@@ -221,11 +196,10 @@ int devices_wait(Trainer *t, Problem *p)
     return atomic_load(&t->aborted) ? MDL_FAILED : MDL_OK;
 }
 
-static int device_allocate(Trainer *t, int i, Problem *p)
+static int device_make(Trainer *t, int i, Problem *p)
 {
     const MdlStage *plan = t->model->stages[i];
     Device *d = &t->devices[i];
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
     d->plan = plan;
     d->stage =
         (Stage){.index = i, .trainer = t, .training = true, .norm = t->norms, .step = t->reported};
@@ -237,24 +211,15 @@ static int device_allocate(Trainer *t, int i, Problem *p)
     if (plan->bytes < 0 || (uint64_t)plan->bytes > SIZE_MAX / 2)
         return problem_set(p, EXIT_RUN, "%s: %lld bytes are no size", plan->device,
                            (long long)plan->bytes);
-    d->mapped = ((size_t)plan->bytes + page - 1) / page * page;
-    if (d->mapped == 0)
-        d->mapped = page;
-    void *memory =
-        mmap(NULL, d->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED)
-        return problem_set(p, EXIT_RUN, "%s: %lld bytes cannot be had: %s", plan->device,
-                           (long long)plan->bytes, strerror(errno));
-    d->stage.memory = memory;
-    if (d->mapped >= HUGE_FROM)
-        madvise(memory, d->mapped, MADV_HUGEPAGE); /* advice: its failure changes nothing */
-    return MDL_OK;
+    if (t->options.trace && !trace_new(&d->trace, 200000 / t->model->nstages))
+        return problem_no_memory(p, "the trace");
+    return device_allocate(d, p);
 }
 
 static void devices_tell(const Trainer *t)
 {
     int device = 0, layers = 0;
-    char number[32];
+    char number[32], what[TEXT_DEVICE];
     for (int i = 0; i < t->model->nstages; i++) {
         const MdlStage *plan = t->model->stages[i];
         device = (int)strlen(plan->device) > device ? (int)strlen(plan->device) : device;
@@ -262,11 +227,10 @@ static void devices_tell(const Trainer *t)
     }
     for (int i = 0; i < t->model->nstages; i++) {
         const MdlStage *plan = t->model->stages[i];
-        printf("%-*s  %-*s  %15s bytes, as planned\n", device, plan->device, layers, plan->layers,
-               text_number(number, plan->bytes));
+        printf("%-*s  %-*s  %15s bytes, as planned%s\n", device, plan->device, layers, plan->layers,
+               text_number(number, plan->bytes), device_describe(&t->devices[i], what));
     }
-    printf("and the kernels' scratch: %s bytes for each of %d x %d threads\n",
-           text_number(number, TEAM_SCRATCH), t->model->nstages, t->threads);
+    target_tell(t);
     fflush(stdout);
 }
 
@@ -274,12 +238,7 @@ int devices_start(Trainer *t, Problem *p)
 {
     int n = t->model->nstages;
     for (int i = 0; i < n; i++)
-        TRY(device_allocate(t, i, p));
-    for (int i = 0; i < n; i++) {
-        Device *d = &t->devices[i];
-        if (t->options.trace && !trace_new(&d->trace, 200000 / n))
-            return problem_no_memory(p, "the trace");
-    }
+        TRY(device_make(t, i, p));
     if (!t->options.quiet)
         devices_tell(t);
     for (int i = 0; i < n; i++) {
@@ -297,8 +256,7 @@ void devices_stop(Trainer *t)
     for (int i = 0; i < t->running; i++)
         pthread_join(t->devices[i].thread, NULL);
     for (int i = 0; t->devices && i < t->model->nstages; i++) {
-        if (t->devices[i].stage.memory)
-            munmap(t->devices[i].stage.memory, t->devices[i].mapped);
+        device_free(&t->devices[i]);
         free(t->devices[i].trace.events);
     }
     free(t->devices);

@@ -1,4 +1,4 @@
-/* reports.c - the calls by which a stage's code takes samples and gives numbers.
+/* reports.c - what stages take and report: steps, samples, sums.
  *
  * What stages report of step n goes to slot n % STEP_SLOTS: the sum of the losses, and
  * the squares of the gradients by weight. A slot is used again when the main thread has
@@ -98,45 +98,59 @@ void step_end(Stage *s, int64_t step)
     pthread_mutex_unlock(&t->lock);
 }
 
-/* A barrier: the last to arrive sums for all, so every stage scales by one number and
- * nobody reads the squares while updates write them again. */
-int clip_gradients(Stage *s)
+int stages_meet(Stage *s, void (*last)(Stage *s), const char *what)
 {
     Trainer *t = s->trainer;
     struct timespec until = time_after(t->options.timeout);
     bool late = false;
     pthread_mutex_lock(&t->lock);
-    int64_t round = t->clip_done;
-    if (++t->clip_arrived == t->model->nstages) {
-        double norm = norm_of(t, s->norm), scale = t->model->clip_norm / (norm + 1e-6);
-        t->clip_scale = isfinite(norm) ? fmin(1, scale) : NAN;
-        t->clip_arrived = 0;
-        t->clip_done++;
+    int64_t meeting = t->meets;
+    if (++t->met == t->model->nstages) {
+        last(s);
+        t->met = 0;
+        t->meets++;
         pthread_cond_broadcast(&t->changed);
     }
-    while (t->clip_done == round && !atomic_load(&t->aborted) && !late) {
+    while (t->meets == meeting && !atomic_load(&t->aborted) && !late) {
         if (t->options.timeout > 0)
             late = pthread_cond_timedwait(&t->changed, &t->lock, &until) == ETIMEDOUT;
         else
             pthread_cond_wait(&t->changed, &t->lock);
     }
-    bool done = t->clip_done != round;
-    double scale = t->clip_scale;
+    bool done = t->meets != meeting;
     pthread_mutex_unlock(&t->lock);
+    if (done)
+        return MDL_OK;
+    if (atomic_load(&t->aborted))
+        return MDL_STOPPED;
     char place[TEXT_PLACE];
-    if (done && isnan(scale))
+    return stage_fail(s, "%s: %s has waited for %g s for the other stages (--timeout)",
+                      stage_place(s, place), what, t->options.timeout);
+}
+
+static void clip_scale_set(Stage *s)
+{
+    Trainer *t = s->trainer;
+    double norm = norm_of(t, s->norm), scale = t->model->clip_norm / (norm + 1e-6);
+    t->clip_scale = isfinite(norm) ? fmin(1, scale) : NAN;
+}
+
+/* The last to come sums for all, so every stage scales by one number and nobody reads the
+ * squares while updates write them again. */
+int clip_exchange(Stage *s)
+{
+    Trainer *t = s->trainer;
+    TRY(stages_meet(s, clip_scale_set, "clipping"));
+    /* No other meeting begins without this stage. */
+    if (isnan(t->clip_scale)) {
+        char place[TEXT_PLACE];
         return stage_fail(s,
                           "%s: the gradient of %s is not finite; nothing was updated; a lower "
                           "learning rate may help",
                           stage_place(s, place), norm_culprit(t, s->norm));
-    if (done) {
-        s->hyper.grad_scale = scale;
-        return MDL_OK;
     }
-    if (atomic_load(&t->aborted))
-        return MDL_STOPPED;
-    return stage_fail(s, "%s: clipping has waited for %g s for the other stages (--timeout)",
-                      stage_place(s, place), t->options.timeout);
+    s->hyper.grad_scale = t->clip_scale;
+    return MDL_OK;
 }
 
 /* ------------------------------------------------------- samples and numbers */
@@ -146,19 +160,24 @@ static int64_t first_sample(const Stage *s, int m)
     return device_of(s)->base + (int64_t)m * s->trainer->model->microbatch;
 }
 
-int data_load(Stage *s, int input, int m, void *buffer)
+int64_t sample_bytes(const MdlInput *input)
+{
+    int64_t bytes = input->type == MDL_REAL  ? (int64_t)sizeof(real)
+                    : input->type == MDL_I32 ? (int64_t)sizeof(int32_t)
+                                             : 1;
+    for (int i = 0; i < input->rank; i++)
+        bytes *= input->dim[i];
+    return bytes;
+}
+
+int samples_load(Stage *s, int input, int m, void *out)
 {
     const Trainer *t = s->trainer;
     const DataSet *set = device_of(s)->mode == MODE_EVAL ? t->eval : t->train;
-    const MdlInput *shape = &t->model->inputs[input];
-    int64_t bytes = shape->type == MDL_REAL  ? (int64_t)sizeof(real)
-                    : shape->type == MDL_I32 ? (int64_t)sizeof(int32_t)
-                                             : 1;
-    for (int i = 0; i < shape->rank; i++)
-        bytes *= shape->dim[i];
+    int64_t bytes = sample_bytes(&t->model->inputs[input]);
     for (int64_t i = 0; i < t->model->microbatch; i++) {
         Problem p = {0};
-        if (dataset_load(set, input, first_sample(s, m) + i, (char *)buffer + i * bytes, &p) !=
+        if (dataset_load(set, input, first_sample(s, m) + i, (char *)out + i * bytes, &p) !=
             MDL_OK) {
             char place[TEXT_PLACE];
             return stage_fail(s, "%s (%s)", p.text, stage_place(s, place));
@@ -178,51 +197,30 @@ static int numbers_add(Stage *s, int m, const real *value, double *sum, const ch
     for (int64_t i = 0; i < n; i++) {
         if (!isfinite(value[i])) {
             char place[TEXT_PLACE];
-            return stage_fail(s, "%s: the %s%s of sample %lld of micro-batch %d is %g; %s",
-                              stage_place(s, place), eval ? "evaluation's " : "", what,
-                              (long long)i, m, (double)value[i],
-                              eval ? "the weights are damaged"
-                                   : "nothing was updated; a lower learning rate or clip_norm "
-                                     "may help");
+            return stage_fail(
+                s, "%s: the %s%s of sample %lld of micro-batch %d is %g; %s", stage_place(s, place),
+                eval ? "evaluation's " : "", what, (long long)i, m, (double)value[i],
+                eval                 ? "the weights are damaged"
+                : target_traits.late ? "a lower learning rate or clip_norm may help"
+                                     : "nothing was updated; a lower learning rate or clip_norm "
+                                       "may help");
         }
         *sum += (double)value[i];
     }
     return MDL_OK;
 }
 
-int report_loss(Stage *s, int m, const real *loss)
+int loss_count(Stage *s, int m, const real *loss)
 {
     Trainer *t = s->trainer;
     bool train = device_of(s)->mode == MODE_TRAIN;
     return numbers_add(s, m, loss, train ? &slot_of(t, s->step)->loss : &t->eval_loss, "loss");
 }
 
-int report_metric(Stage *s, int metric, int m, const real *value)
+int metric_count(Stage *s, int metric, int m, const real *value)
 {
-    if (device_of(s)->mode != MODE_EVAL)
-        return MDL_OK;
     Trainer *t = s->trainer;
     return numbers_add(s, m, value, &t->eval_metrics[metric], t->model->metrics[metric]);
-}
-
-void phase_begin(Stage *s, char phase, int chunk, int m)
-{
-    Device *d = device_of(s);
-    d->phase = phase;
-    d->chunk = chunk;
-    d->m = m;
-    if (d->trace.events)
-        d->phase_from = time_now() - s->trainer->started;
-}
-
-void phase_end(Stage *s)
-{
-    Device *d = device_of(s);
-    if (d->trace.events)
-        trace_add(&d->trace, (TraceEvent){d->phase_from, time_now() - s->trainer->started, s->step,
-                                          d->phase, (int16_t)d->chunk, d->m, -1});
-    d->phase = 0;
-    d->m = -1;
 }
 
 uint64_t dropout_key(const Stage *s, const char *prefix, int64_t number, const char *suffix)

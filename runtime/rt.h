@@ -8,6 +8,10 @@
  * Calls that can fail return a status: MDL_OK, or anything else, which the caller
  * returns at once (TRY). What went wrong has then been reported already, with stage,
  * step and place; only mdl_main exits.
+ *
+ * Code for GPUs includes rt_cuda.h instead, which is this file with MDL_CUDA defined: a stage
+ * then has streams and a Gpu where the host's has a team, its memory is device memory, and
+ * its functions put work into streams instead of doing it. The two are separate libraries.
  */
 #ifndef MDL_RT_H
 #define MDL_RT_H
@@ -15,7 +19,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#ifdef MDL_CUDA
+#include "gpu.h"
+#else
 #include "kernels.h"
+#endif
 
 enum { MDL_OK = 0, MDL_FAILED = 1, MDL_STOPPED = 2 /* another stage failed; unwind quietly */ };
 
@@ -27,12 +35,24 @@ enum { MDL_OK = 0, MDL_FAILED = 1, MDL_STOPPED = 2 /* another stage failed; unwi
     } while (0)
 
 typedef struct Trainer Trainer; /* the runtime's own state */
+#ifdef MDL_CUDA
+struct ncclComm;
+#endif
 
 /* One device at work: what a stage's functions are given. Filled by the runtime. */
 typedef struct Stage {
-    int index;     /* number of the stage, from 0 */
-    char *memory;  /* the device's one allocation; every buffer is an offset into it */
-    Team *team;    /* the device's threads */
+    int index;    /* number of the stage, from 0 */
+    char *memory; /* the device's one allocation; every buffer is an offset into it */
+#ifdef MDL_CUDA
+    const Gpu *gpu;        /* what kernels are given: device, compute stream, handles, scratch */
+    cudaStream_t compute;  /* gpu->compute: everything but transfers, in order */
+    cudaStream_t transfer; /* sends and receives, in order */
+    cudaEvent_t *event;    /* [MdlStage.events], without timing: what orders the two */
+    struct ncclComm *nccl; /* the one communicator, rank = index; NULL without NCCL */
+    double *squares;       /* device memory, [nweights]: squares of gradients by weight */
+#else
+    Team *team; /* the device's threads */
+#endif
     int64_t step;  /* optimizer step under way, from 1 */
     bool training; /* dropout is on; false in evaluation */
     Hyper hyper;   /* the optimizer's numbers for this step */
@@ -46,23 +66,52 @@ typedef struct Stage {
  * The receiver posts a buffer, the sender fills it, the receiver waits for it: as
  * MPI_Irecv, MPI_Send and MPI_Wait. A send waits until its buffer has been posted,
  * so a link never holds more than the receiver has given it. */
+#ifndef MDL_CUDA
 int link_post(Stage *s, int link, int m, void *buffer);
 int link_send(Stage *s, int link, int m, const void *buffer);
 int link_wait(Stage *s, int link, int m);
+#else
+/* Between GPUs of one process the stages' code does the same with events and a copy; what
+ * is left for the runtime is that no host thread waits for an event before the other has
+ * recorded it. None of these waits for a GPU.
+ *
+ *     receiver   link_post: buffer known, `posted` recorded on its transfer stream
+ *     sender     link_ready: blocks until message m's buffer is posted; gives the slot. Then the
+ *                sender's transfer stream waits for `posted`, copies and records `arrived`;
+ *                link_sent tells the receiver
+ *     receiver   link_arrived: blocks until link_sent; gives the slot, whose `arrived` the
+ *                receiver's compute stream waits for; the slot may then be posted anew
+ */
+typedef struct LinkSlot {
+    void *buffer; /* device memory of the receiver */
+    int device;   /* the receiver's, as CUDA numbers it */
+    int m;
+    cudaEvent_t posted;  /* of the receiver's device */
+    cudaEvent_t arrived; /* of the sender's device */
+} LinkSlot;
+
+int link_post(Stage *s, int link, int m, void *buffer);
+int link_ready(Stage *s, int link, int m, LinkSlot **slot);
+int link_sent(Stage *s, int link, int m);
+int link_arrived(Stage *s, int link, int m, LinkSlot **slot);
+#endif
 
 /* ------------------------------------------------------------- data and reports */
 
 /* Copies input `input` of the samples of micro-batch m into buffer, converted to the
- * input's type and checked (finite; within the input's limit). */
+ * input's type and checked (finite; within the input's limit). On a GPU the samples go to
+ * pinned memory at once and from there on the compute stream. */
 int data_load(Stage *s, int input, int m, void *buffer);
 
 /* The stage that owns the loss calls this once per micro-batch, in order, with one
- * number per sample; likewise for a metric. */
+ * number per sample; likewise for a metric. From a GPU they are copied on the compute
+ * stream and counted when the step has ended. */
 int report_loss(Stage *s, int m, const real *loss);
 int report_metric(Stage *s, int metric, int m, const real *value);
 
 /* Exchanges s->norm between all stages and sets s->hyper.grad_scale for clip_norm:
- * every stage calls it once a step, after all its gradients are complete. */
+ * every stage calls it once a step, after all its gradients are complete. With GPUs the
+ * squares are read from s->squares, when the compute stream has got there. */
 int clip_gradients(Stage *s);
 
 /* Brackets one phase for the trace: 'F', 'B', 'I', 'W', 'U' (update). m < 0: none. */
@@ -103,6 +152,12 @@ typedef struct {
     const char *device; /* "gpu[0]" */
     const char *layers; /* for people: "conv1 ... h.3" */
     int64_t bytes;      /* of the one allocation, as the stage's own file lays it out */
+#ifdef MDL_CUDA
+    int gpu;                             /* CUDA's number of the device */
+    int events;                          /* how many the stage needs */
+    int64_t squares, scratch, workspace; /* places of Stage.squares, Gpu.scratch, .workspace */
+    const bool *loads; /* [ninputs]: which inputs its code loads; NULL: perhaps all */
+#endif
     const MdlWeight *weights;
     int nweights;
     int (*start)(Stage *s); /* once, after the weights are there; may be NULL */
@@ -167,6 +222,10 @@ typedef struct {
     int64_t warmup;   /* steps */
     double min;       /* the lowest learning rate, absolute */
     double clip_norm; /* 0: none */
+#ifdef MDL_CUDA
+    const struct MdlNccl
+        *nccl; /* &mdl_nccl of rt_cuda.h where stages meet in NCCL; NULL: in links */
+#endif
 } MdlModel;
 
 /* The trainer's main: options, threads, steps, files. Returns the exit code. */

@@ -38,16 +38,22 @@ typedef struct {
     const char *name;
     int rank;
     const int64_t *dim;
-    const real *data;
+    const real *data; /* NULL: lent when its turn comes */
 } TensorItem;
+/* Gives the elements of items[item], which are there until take_back. */
+typedef struct {
+    void *ctx;
+    int (*lend)(void *ctx, int64_t item, const real **data, Problem *p);
+    void (*take_back)(void *ctx, int64_t item);
+} TensorLender;
 typedef struct {
     const char *key, *value;
 } TensorNote;
 
 /* Writes items[n] in order, as f32 or (`as_real`) in the type of real, with the notes as
  * __metadata__; `checked` adds a checksum of all that the file holds. The file appears
- * under its name when it is complete and on the disk. */
-int tensors_write(const char *path, const TensorItem *items, int64_t n, const TensorNote *notes,
-                  int nnotes, bool as_real, bool checked, Problem *p);
+ * under its name when it is complete and on the disk. lender: NULL where all data are there. */
+int tensors_write(const char *path, const TensorItem *items, int64_t n, const TensorLender *lender,
+                  const TensorNote *notes, int nnotes, bool as_real, bool checked, Problem *p);
 
 #endif

@@ -19,6 +19,7 @@ enum { PIECE = 1 << 18 };
 typedef struct {
     FileReplace file;
     XXH64_state_t *sum;
+    const TensorLender *lender;
     Problem *p;
 } Writer;
 
@@ -79,21 +80,33 @@ static char *header_make(const TensorItem *items, int64_t n, const TensorNote *n
     return header;
 }
 
-static int item_write(Writer *w, const TensorItem *item, bool as_real)
+static int elements_write(Writer *w, const TensorItem *item, const real *data, bool as_real)
 {
     int64_t count = 1;
     size_product(&count, item->dim, item->rank);
     if (as_real || sizeof(real) == 4)
-        return bytes_write(w, item->data, (size_t)count * sizeof(real));
+        return bytes_write(w, data, (size_t)count * sizeof(real));
     float *piece = malloc(PIECE * sizeof *piece);
     int status = piece ? MDL_OK : problem_no_memory(w->p, item->name);
     for (int64_t i = 0; i < count && status == MDL_OK; i += PIECE) {
         int64_t n = count - i < PIECE ? count - i : PIECE;
         for (int64_t k = 0; k < n; k++)
-            piece[k] = (float)item->data[i + k];
+            piece[k] = (float)data[i + k];
         status = bytes_write(w, piece, (size_t)n * sizeof *piece);
     }
     free(piece);
+    return status;
+}
+
+static int item_write(Writer *w, const TensorItem *items, int64_t i, bool as_real)
+{
+    const real *data = items[i].data;
+    if (data)
+        return elements_write(w, &items[i], data, as_real);
+    int status = w->lender->lend(w->lender->ctx, i, &data, w->p);
+    if (status == MDL_OK)
+        status = elements_write(w, &items[i], data, as_real);
+    w->lender->take_back(w->lender->ctx, i);
     return status;
 }
 
@@ -118,14 +131,14 @@ static int contents_write(Writer *w, const char *header, const TensorItem *items
     XXH64_reset(w->sum, 0);
     TRY(bytes_write(w, header, strlen(header)));
     for (int64_t i = 0; i < n; i++)
-        TRY(item_write(w, &items[i], as_real));
+        TRY(item_write(w, items, i, as_real));
     return checked ? checksum_write(w, header) : MDL_OK;
 }
 
-int tensors_write(const char *path, const TensorItem *items, int64_t n, const TensorNote *notes,
-                  int nnotes, bool as_real, bool checked, Problem *p)
+int tensors_write(const char *path, const TensorItem *items, int64_t n, const TensorLender *lender,
+                  const TensorNote *notes, int nnotes, bool as_real, bool checked, Problem *p)
 {
-    Writer w = {.sum = XXH64_createState(), .p = p};
+    Writer w = {.sum = XXH64_createState(), .lender = lender, .p = p};
     char *header = header_make(items, n, notes, nnotes, as_real, checked);
     int status = w.sum && header ? MDL_OK : problem_no_memory(p, path);
     if (status == MDL_OK)

@@ -73,7 +73,7 @@ static int64_t device_print(FILE *out, const Trainer *t, int i)
         event_print(out, t, i, &trace->events[k]);
     for (int64_t k = later - kept; k < later; k++)
         event_print(out, t, i, &trace->events[trace->half + k % trace->half]);
-    return later - kept;
+    return later - kept + trace->dropped;
 }
 
 int trace_write(Trainer *t, const char *path, Problem *p)

@@ -4,6 +4,9 @@
  * runs that stage's code and nothing else. Stages meet in links (links.c) and in the
  * slots of steps (reports.c); the main thread gives commands and takes reports.
  *
+ * What differs between the host and NVIDIA GPUs stands under "what a target provides": the
+ * files of host/ or cuda/ provide it, all others are compiled for both and ask for nothing else.
+ *
  * One lock, Trainer.lock, guards everything below that says so. `changed` is signalled
  * when a device may go on, `report` when the main thread has something to do.
  */
@@ -84,17 +87,22 @@ typedef struct {
     int64_t waited;                              /* the receiver's own */
     _Alignas(CACHE_LINE) _Atomic int64_t sent;   /* written by the sender */
     _Alignas(CACHE_LINE) _Atomic int sleepers;
-    struct LinkSlot {
-        void *buffer;
-        int m;
-    } * slots;
+    struct LinkSlot *slots; /* [slots of the plan], the target's */
     pthread_mutex_t lock;
     pthread_cond_t wake;
 } Link;
 
-int links_new(Trainer *t);
+int links_new(Trainer *t, Problem *p);
 void links_free(Trainer *t);
 void links_wake(Trainer *t); /* after Trainer.aborted was set */
+/* Waits until *counter > n: looks, spins, then sleeps. `what`: "the send" of micro-batch m. */
+int link_until(Stage *s, int link, _Atomic int64_t *counter, int64_t n, int m, const char *what);
+/* Adds 1 and wakes who waits for it. */
+void link_count(Link *l, _Atomic int64_t *counter);
+/* Reports that the stages' code does not fit together; returns MDL_FAILED. */
+int link_misused(Stage *s, int link, int m, const char *what);
+/* What both targets check: that this stage may post (wait for) message m now. */
+int link_check_post(Stage *s, int link, int m);
 
 /* -------------------------------------------------------------------- trace */
 
@@ -110,6 +118,7 @@ typedef struct {
 typedef struct {
     TraceEvent *events;
     int64_t half, n; /* n: all that happened */
+    int64_t dropped; /* not even counted in n: the target could not measure them */
 } Trace;
 
 bool trace_new(Trace *trace, int64_t events);
@@ -124,8 +133,9 @@ typedef enum { COMMAND_NONE, COMMAND_STEPS, COMMAND_EVAL, COMMAND_CHECK, COMMAND
 typedef struct {
     Stage stage;
     const MdlStage *plan;
+    struct DeviceOwn *own; /* what the target keeps besides */
+    Team *team;            /* of the device's thread */
     pthread_t thread;
-    size_t mapped; /* bytes of stage.memory, in whole pages */
     Mode mode;
     int64_t base; /* position of the batch's first sample */
     char phase;   /* 0: none */
@@ -196,8 +206,8 @@ struct Trainer {
     int64_t last;           /* no step after this one is begun */
     int64_t begun;          /* the furthest step that a stage has begun */
     int64_t reported;       /* the last step whose slot has been read */
-    int clip_arrived;
-    int64_t clip_done; /* counts clippings */
+    int met;                /* stages that have come to where all meet */
+    int64_t meets;          /* counts meetings */
     double clip_scale;
 
     StepSlot slots[STEP_SLOTS];
@@ -221,8 +231,6 @@ enum { TEXT_PLACE = 160 };
 char *stage_place(const Stage *s, char *out);
 
 Device *device_of(const Stage *s);
-real *weight_data(const Trainer *t, const Weight *w);
-real *weight_at(const Trainer *t, const Weight *w, int64_t offset, int64_t stride);
 
 /* Starts the threads; memory, weights and stage starts are done when it returns. */
 int devices_start(Trainer *t, Problem *p);
@@ -231,6 +239,49 @@ void devices_stop(Trainer *t);
 /* Gives a command to all devices; devices_wait returns when all have done it. */
 void devices_command(Trainer *t, Command command);
 int devices_wait(Trainer *t, Problem *p);
+
+/* --------------------------------------------------- what a target provides */
+
+/* How targets differ in what they say. */
+typedef struct {
+    bool teams; /* a device is threads of the host: --threads is for it */
+    bool late;  /* losses are counted when the step has ended, weights updated before */
+} TargetTraits;
+extern const TargetTraits target_traits;
+
+/* Whether this machine has the devices that the model needs; nothing is allocated yet. */
+int target_check(const Trainer *t, Problem *p);
+/* For the table of devices: what the device is, or "". Returns `out`. */
+enum { TEXT_DEVICE = 300 };
+char *device_describe(const Device *d, char *out);
+/* What else there is to say after the table. */
+void target_tell(const Trainer *t);
+
+/* A device's life. By the main thread: device_allocate, and device_free when all threads have
+ * ended, also after failures. By the device's own: device_open, which ends with memory and
+ * team there; device_collect after every start, step and evaluated batch: all work of it is done
+ * and its numbers are counted when it returns; device_close. */
+int device_allocate(Device *d, Problem *p);
+int device_open(Device *d);
+int device_collect(Device *d);
+void device_close(Device *d);
+void device_free(Device *d);
+
+/* Bytes of a stage's memory as the host sees them: the memory itself or, of a GPU, a copy.
+ * For the main thread while devices are idle, and for a device's own outside of steps. */
+typedef struct {
+    Device *device;
+    int64_t offset, bytes;
+    void *at;
+} Span;
+typedef enum { SPAN_READ = 1, SPAN_WRITE = 2 } SpanUse;
+int span_open(Span *span, Device *d, int64_t offset, int64_t bytes, unsigned use, Problem *p);
+/* Ends a span, also one that span_open refused; what was written is then in the memory. */
+int span_close(Span *span, unsigned use, Problem *p);
+
+/* Makes the slots of a link; frees them, also where they were not made. */
+int link_open(Trainer *t, int link, Problem *p);
+void link_close(Trainer *t, int link);
 
 /* ------------------------------------------------------------------ reports */
 
@@ -242,6 +293,17 @@ bool step_begin(Stage *s, int64_t step);
 void step_end(Stage *s, int64_t step);
 /* Sum in index order, square root. */
 double norm_of(const Trainer *t, const double *squares);
+/* Waits until every stage has come; the last to come calls `last` for all, with the lock. */
+int stages_meet(Stage *s, void (*last)(Stage *s), const char *what);
+/* The part of clip_gradients that all targets share: s->norm holds this stage's squares. */
+int clip_exchange(Stage *s);
+/* Copies input `input` of the samples of micro-batch m to the host's memory. */
+int samples_load(Stage *s, int input, int m, void *out);
+/* Bytes of one sample. */
+int64_t sample_bytes(const MdlInput *input);
+/* Counts the numbers of a micro-batch: one for each sample. */
+int loss_count(Stage *s, int m, const real *loss);
+int metric_count(Stage *s, int metric, int m, const real *value);
 /* The first weight whose gradient's sum of squares is not finite, for messages. */
 const char *norm_culprit(const Trainer *t, const double *squares);
 
@@ -266,8 +328,12 @@ int weights_save(const Trainer *t, const char *path, bool state, const TensorNot
                  int nnotes, Problem *p);
 /* Checks that `file` holds every weight (and state, of a checkpoint). */
 int weights_check(const Trainer *t, const TensorFile *file, bool state, Problem *p);
-/* Fills the weights (and state) of one stage from t->initial. */
-int weights_read(Trainer *t, int stage, Problem *p);
+/* Fills the weights of one stage: from t->initial (and the state), or from the seed. */
+int weights_fill(Device *d, Problem *p);
+/* Opens the span of a weight or of what belongs to it (and is there). */
+typedef enum { PART_STATE_0, PART_STATE_1, PART_WEIGHT, PART_GRADIENT } WeightPart;
+int weight_open(Span *span, const Trainer *t, const Weight *w, WeightPart part, unsigned use,
+                Problem *p);
 
 /* Steps first ... last; *done is the last one run, earlier after a stop. */
 int run_steps(Trainer *t, int64_t first, int64_t last, int64_t *done, Problem *p);

@@ -121,15 +121,15 @@ static int trainer_run(Trainer *t, Problem *p)
     if (o->check_gradients && sizeof(real) != 8)
         return problem_set(p, EXIT_USE,
                            "--check-gradients needs a trainer that computes in double: build it "
-                           "with `mdlc build --set train.precision=f64`");
+                           "with `mdlc build --target host --set train.precision=f64`");
+    TRY(target_check(t, p));
     threads_choose(t);
     TRY(weights_prepare(t, &done, p));
     TRY(data_prepare(t, done < t->steps || o->check_gradients, p));
     TRY(checkpoint_folder(t, done, p));
     TRY(journal_open(t, p));
     TRY(reports_new(t, p));
-    if (links_new(t) != MDL_OK)
-        return problem_no_memory(p, "the links");
+    TRY(links_new(t, p));
     t->reported = done;
     t->devices = calloc((size_t)t->model->nstages, sizeof *t->devices);
     if (!t->devices)

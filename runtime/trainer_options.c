@@ -63,8 +63,9 @@ void options_help(const MdlModel *model, const char *program)
     printf("  --seed N             of initial values, sample order and dropout (%" PRIu64 ")\n",
            model->seed);
     printf("  --lr X               learning rate (%g)\n", model->hyper.lr);
-    puts("  --threads N          per device; the default shares the cores\n"
-         "  --data NAME=PATH     samples of one input: .npy, .idx, -ubyte, .gz or .csv\n"
+    if (target_traits.teams)
+        puts("  --threads N          per device; the default shares the cores");
+    puts("  --data NAME=PATH     samples of one input: .npy, .idx, -ubyte, .gz or .csv\n"
          "  --data PATH          one file for all inputs: .csv or .txt\n"
          "  --data synthetic     made-up samples\n"
          "  --eval-data ...      likewise, to evaluate on\n"
@@ -160,6 +161,10 @@ static int option_take(Options *o, int code, const char *text, Problem *p)
     case OPT_LR:
         return real_read(&o->lr, "lr", text, 0, false, p);
     case OPT_THREADS:
+        if (!target_traits.teams)
+            return problem_set(p, EXIT_USE,
+                               "--threads is for devices on the host's processor; this "
+                               "trainer computes on GPUs");
         status = integer_read(&threads, "threads", text, 1, 1024, p);
         o->threads = (int)threads;
         return status;

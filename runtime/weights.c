@@ -63,7 +63,7 @@ static int run_add(Weights *list, char **names, const MdlModel *model, int stage
     return MDL_OK;
 }
 
-static int weights_fill(Weights *list, const MdlModel *model, Problem *p)
+static int runs_list(Weights *list, const MdlModel *model, Problem *p)
 {
     char *names = list->names;
     for (int i = 0; i < model->nstages; i++)
@@ -93,7 +93,7 @@ int weights_list(Weights *list, const MdlModel *model, Problem *p)
     list->names = malloc(room + 1);
     if (!list->all || !list->owner || !list->names)
         return problem_no_memory(p, "the list of weights");
-    return weights_fill(list, model, p);
+    return runs_list(list, model, p);
 }
 
 void weights_free(Weights *list)
@@ -104,14 +104,20 @@ void weights_free(Weights *list)
     *list = (Weights){0};
 }
 
-real *weight_at(const Trainer *t, const Weight *w, int64_t offset, int64_t stride)
+int weight_open(Span *span, const Trainer *t, const Weight *w, WeightPart part, unsigned use,
+                Problem *p)
 {
-    return (real *)(void *)(t->devices[w->stage].stage.memory + offset + w->turn * stride);
-}
-
-real *weight_data(const Trainer *t, const Weight *w)
-{
-    return weight_at(t, w, w->run->weight, w->run->weight_stride);
+    const MdlWeight *run = w->run;
+    int64_t offset = run->weight, stride = run->weight_stride;
+    if (part == PART_GRADIENT) {
+        offset = run->grad;
+        stride = run->grad_stride;
+    } else if (part != PART_WEIGHT) {
+        offset = run->state[part];
+        stride = run->state_stride;
+    }
+    return span_open(span, &t->devices[w->stage], offset + w->turn * stride,
+                     w->count * (int64_t)sizeof(real), use, p);
 }
 
 /* "optimizer.K:NAME", to be freed; NULL when memory runs out. */
@@ -170,66 +176,135 @@ int weights_check(const Trainer *t, const TensorFile *file, bool state, Problem 
     return MDL_OK;
 }
 
-int weights_read(Trainer *t, int stage, Problem *p)
+static int tensor_fill(Trainer *t, const Weight *w, WeightPart part, const char *name, Problem *p)
 {
-    for (int64_t i = 0; i < t->weights.n; i++) {
-        const Weight *w = &t->weights.all[i];
-        if (w->stage != stage)
+    Span span;
+    int status = weight_open(&span, t, w, part, SPAN_WRITE, p);
+    if (status == MDL_OK)
+        status = tensors_read(t->initial, tensors_find(t->initial, name), span.at, p);
+    int closed = span_close(&span, status == MDL_OK ? SPAN_WRITE : 0, p);
+    return status == MDL_OK ? closed : status;
+}
+
+static int weight_read(Trainer *t, const Weight *w, Problem *p)
+{
+    TRY(tensor_fill(t, w, PART_WEIGHT, w->name, p));
+    for (int k = 0; t->resumed && k < 2; k++) {
+        if (!state_kept(w, k))
             continue;
-        TRY(tensors_read(t->initial, tensors_find(t->initial, w->name), weight_data(t, w), p));
-        for (int k = 0; t->resumed && k < 2; k++) {
-            if (!state_kept(w, k))
-                continue;
-            char *name = state_name(w, k);
-            if (!name)
-                return problem_no_memory(p, "a name");
-            real *to = weight_at(t, w, w->run->state[k], w->run->state_stride);
-            int status = tensors_read(t->initial, tensors_find(t->initial, name), to, p);
-            free(name);
-            TRY(status);
-        }
+        char *name = state_name(w, k);
+        if (!name)
+            return problem_no_memory(p, "a name");
+        int status = tensor_fill(t, w, (WeightPart)k, name, p);
+        free(name);
+        TRY(status);
     }
     return MDL_OK;
 }
 
-/* The weights and, where `names` has room for them, the state; returns how many. */
-static int64_t items_list(const Trainer *t, TensorItem *items, char **names)
+static int weight_start(Device *d, const Weight *w, Problem *p)
 {
-    int64_t n = 0;
-    for (int64_t i = 0; i < t->model->nweights; i++) {
-        const Weight *w = t->weights.owner[i];
-        items[n++] = (TensorItem){w->name, w->run->rank, w->run->dim, weight_data(t, w)};
+    Trainer *t = d->stage.trainer;
+    Span span;
+    int status = weight_open(&span, t, w, PART_WEIGHT, SPAN_WRITE, p);
+    if (status == MDL_OK)
+        weight_initialise(d->team, span.at, w->count, w->name, t->seed, w->run->init,
+                          w->run->value);
+    int closed = span_close(&span, status == MDL_OK ? SPAN_WRITE : 0, p);
+    return status == MDL_OK ? closed : status;
+}
+
+int weights_fill(Device *d, Problem *p)
+{
+    Trainer *t = d->stage.trainer;
+    for (int64_t i = 0; i < t->weights.n; i++) {
+        const Weight *w = &t->weights.all[i];
+        if (w->stage == d->stage.index)
+            TRY(t->initial ? weight_read(t, w, p) : weight_start(d, w, p));
     }
-    for (int64_t i = 0; names && i < t->model->nweights; i++)
+    return MDL_OK;
+}
+
+/* What a file is written from: items, and for each the weight and the part that it is of. */
+typedef struct {
+    const Trainer *t;
+    TensorItem *items;
+    struct Source {
+        const Weight *weight;
+        WeightPart part;
+    } * source;
+    char **names; /* of state, owned; NULL: none is written */
+    Span span;
+} Saving;
+
+static void saving_add(Saving *s, int64_t n, const Weight *w, WeightPart part, const char *name)
+{
+    s->items[n] = (TensorItem){name, w->run->rank, w->run->dim, NULL};
+    s->source[n] = (struct Source){w, part};
+}
+
+/* The weights and, where `names` has room for them, the state; returns how many. */
+static int64_t saving_list(Saving *s)
+{
+    const Trainer *t = s->t;
+    int64_t n = 0;
+    for (int64_t i = 0; i < t->model->nweights; i++, n++)
+        saving_add(s, n, t->weights.owner[i], PART_WEIGHT, t->weights.owner[i]->name);
+    for (int64_t i = 0; s->names && i < t->model->nweights; i++)
         for (int k = 0; k < 2; k++) {
             const Weight *w = t->weights.owner[i];
             if (!state_kept(w, k))
                 continue;
-            names[2 * i + k] = state_name(w, k);
-            items[n++] = (TensorItem){names[2 * i + k], w->run->rank, w->run->dim,
-                                      weight_at(t, w, w->run->state[k], w->run->state_stride)};
+            s->names[2 * i + k] = state_name(w, k);
+            saving_add(s, n++, w, (WeightPart)k, s->names[2 * i + k]);
         }
     return n;
+}
+
+static int saving_lend(void *ctx, int64_t item, const real **data, Problem *p)
+{
+    Saving *s = ctx;
+    TRY(weight_open(&s->span, s->t, s->source[item].weight, s->source[item].part, SPAN_READ, p));
+    *data = s->span.at;
+    return MDL_OK;
+}
+
+static void saving_take_back(void *ctx, int64_t item)
+{
+    (void)item;
+    Saving *s = ctx;
+    Problem none = {0};
+    span_close(&s->span, SPAN_READ, &none); /* nothing was written, so nothing can be lost */
+}
+
+static int saving_write(Saving *s, const char *path, bool state, const TensorNote *notes,
+                        int nnotes, Problem *p)
+{
+    const TensorLender lender = {s, saving_lend, saving_take_back};
+    int64_t n = saving_list(s);
+    for (int64_t i = 0; i < n; i++)
+        if (!s->items[i].name)
+            return problem_no_memory(p, path);
+    return tensors_write(path, s->items, n, &lender, notes, nnotes, state, state, p);
 }
 
 int weights_save(const Trainer *t, const char *path, bool state, const TensorNote *notes,
                  int nnotes, Problem *p)
 {
     size_t weights = (size_t)t->model->nweights;
-    TensorItem *items = calloc(3 * weights + 1, sizeof *items);
-    char **names = calloc(2 * weights + 1, sizeof *names);
-    int status = items && names ? MDL_OK : problem_no_memory(p, path);
-    if (status == MDL_OK) {
-        int64_t n = items_list(t, items, state ? names : NULL);
-        for (int64_t i = 0; i < n && status == MDL_OK; i++)
-            if (!items[i].name)
-                status = problem_no_memory(p, path);
-        if (status == MDL_OK)
-            status = tensors_write(path, items, n, notes, nnotes, state, state, p);
-    }
-    for (size_t i = 0; names && i < 2 * weights; i++)
-        free(names[i]);
-    free(names);
-    free(items);
+    Saving s = {.t = t,
+                .items = calloc(3 * weights + 1, sizeof *s.items),
+                .source = calloc(3 * weights + 1, sizeof *s.source),
+                .names = state ? calloc(2 * weights + 1, sizeof *s.names) : NULL};
+    int status = MDL_OK;
+    if (!s.items || !s.source || (state && !s.names))
+        status = problem_no_memory(p, path);
+    if (status == MDL_OK)
+        status = saving_write(&s, path, state, notes, nnotes, p);
+    for (size_t i = 0; s.names && i < 2 * weights; i++)
+        free(s.names[i]);
+    free(s.names);
+    free(s.source);
+    free(s.items);
     return status;
 }

@@ -159,11 +159,11 @@ case_wrong_use()
     wrong "does not take --svg, which is for plan" check m.mdl --svg x.svg
     wrong "does not take --check, which is for fmt" build --check m.mdl
     wrong "does not take --output" plan -o x m.mdl
-    wrong "communicate, allocate, ast, graph, gradients or program; did you mean graph?" \
+    wrong "communicate, order, allocate, ast, graph, gradients or program; did you mean graph?" \
         check m.mdl --dump=grahp
     wrong "host, cuda or sim" check m.mdl --target=tpu
-    wrong "use --target host" check m.mdl --target cuda
-    wrong "use --target host" build --target=sim m.mdl
+    wrong "it takes names such as sm_80" build m.mdl --target cuda --gpu-arch=80
+    wrong "it takes names such as sm_80" build m.mdl --target cuda --gpu-arch=sm_80,
     wrong "text or json" check m.mdl --diagnostics=xml
     wrong "NAME=VALUE" check m.mdl -D width
     wrong "NAME=VALUE" check m.mdl -D =3

@@ -13,7 +13,8 @@ static int count(const char *const *list)
     return n;
 }
 
-Compiled compile_file(const char *path, const char *const *defines, const char *const *sets)
+Compiled compile_for(bool gpu, const char *path, const char *const *defines,
+                     const char *const *sets)
 {
     Compiled c = {.arena = arena_new(), .sink = fopen("/dev/null", "w")};
     c.diag = diag_new(c.arena);
@@ -34,14 +35,28 @@ Compiled compile_file(const char *path, const char *const *defines, const char *
     if (!graph_check(g, stderr))
         abort();
     Program *p = lower(c.model, pl, c.diag);
+    if (gpu && !program_for_gpus(p, c.diag))
+        return c;
     ScheduleKind kind = c.model->settings.parallel.schedule;
     communicate(p, schedule(p, kind, false), schedule(p, kind, true));
+    if (gpu)
+        order_waits(p);
     if (allocate(p, c.diag))
         c.program = p;
     return c;
 }
 
+Compiled compile_file(const char *path, const char *const *defines, const char *const *sets)
+{
+    return compile_for(false, path, defines, sets);
+}
+
 Compiled compile_text(const char *text, const char *const *sets)
+{
+    return compile_text_for(false, text, sets);
+}
+
+Compiled compile_text_for(bool gpu, const char *text, const char *const *sets)
 {
     static char path[32]; /* messages name it for as long as the test runs */
     strcpy(path, "/tmp/passes-XXXXXX.mdl");
@@ -49,7 +64,7 @@ Compiled compile_text(const char *text, const char *const *sets)
     if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
         abort();
     close(fd);
-    Compiled c = compile_file(path, NULL, sets);
+    Compiled c = compile_for(gpu, path, NULL, sets);
     unlink(path);
     return c;
 }

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "emit.h"
+#include "order.h"
 #include "program.h"
 
 typedef struct {
@@ -23,6 +24,10 @@ typedef struct {
 /* The passes of main.c up to allocate, without the proofs. defines and sets end with NULL. */
 Compiled compile_file(const char *path, const char *const *defines, const char *const *sets);
 Compiled compile_text(const char *text, const char *const *sets);
+/* The same for GPUs where gpu is true. */
+Compiled compile_for(bool gpu, const char *path, const char *const *defines,
+                     const char *const *sets);
+Compiled compile_text_for(bool gpu, const char *text, const char *const *sets);
 void compiled_free(Compiled *c);
 
 bool proved(const Compiled *c); /* all four proofs */

@@ -7,7 +7,7 @@
 static EmittedFiles emit_all(const Compiled *c)
 {
     assert_non_null(c->program);
-    return emit_host(c->program, c->diag);
+    return emit_files(c->program, c->diag);
 }
 
 static int count_lines(const EmittedFiles *files)

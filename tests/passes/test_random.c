@@ -128,6 +128,21 @@ static char *random_model(Arena *a, uint64_t seed)
     return text.at;
 }
 
+/* For GPUs: the same proofs over all streams, by copies or by NCCL. */
+static void try_gpus(const char *text, uint64_t seed)
+{
+    const char *const sets[] = {
+        seed % 2 ? "parallel.transfer=nccl" : "parallel.transfer=peer", NULL};
+    Compiled c = compile_text_for(true, text, sets);
+    assert_non_null(c.program);
+    if (!proved(&c))
+        print_error("model %llu is not proved for GPUs (%s):\n%s\n", (unsigned long long)seed,
+                    sets[0], text);
+    assert_true(proved(&c));
+    assert_true(emit_files(c.program, c.diag).n > 2);
+    compiled_free(&c);
+}
+
 static void test_random_models(void **state)
 {
     (void)state;
@@ -144,12 +159,13 @@ static void test_random_models(void **state)
         if (!proved(&c))
             print_error("model %llu is not proved:\n%s\n", (unsigned long long)seed, text);
         assert_true(proved(&c));
-        assert_true(emit_host(c.program, c.diag).n > 2);
+        assert_true(emit_files(c.program, c.diag).n > 2);
         for (int k = 0; k < c.program->chunks.n; k++)
             for (int s = 0; s < c.program->chunks.at[k].run[RUN_B].steps.n; s++)
                 loops += c.program->chunks.at[k].run[RUN_B].steps.at[s].turns > 1;
         devices += c.program->devices.n;
         compiled_free(&c);
+        try_gpus(text, seed);
         arena_free(a);
     }
     assert_true(loops > MODELS_TRIED / 4); /* they are no trivial models */

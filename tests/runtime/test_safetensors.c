@@ -42,7 +42,7 @@ static void round_trip(void **state)
     const TensorNote notes[] = {{"format", "pt"}, {"step", "7"}};
     Problem p = {0};
     TensorFile *f;
-    assert_int_equal(tensors_write("a.st", items, 2, notes, 2, false, true, &p), MDL_OK);
+    assert_int_equal(tensors_write("a.st", items, 2, NULL, notes, 2, false, true, &p), MDL_OK);
     assert_int_not_equal(access("a.st.tmp", F_OK), 0);
     assert_int_equal(tensors_open(&f, "a.st", true, &p), MDL_OK);
     assert_int_equal(tensors_count(f), 2);
@@ -159,7 +159,7 @@ static void every_damage_is_found(void **state)
     const TensorItem item = {"a", 1, dims, a};
     const TensorNote note = {"step", "7"};
     Problem p = {0};
-    assert_int_equal(tensors_write("c.st", &item, 1, &note, 1, true, true, &p), MDL_OK);
+    assert_int_equal(tensors_write("c.st", &item, 1, NULL, &note, 1, true, true, &p), MDL_OK);
     assert_int_equal(opened("c.st", true, &p), MDL_OK);
     size_t size;
     char *bytes = file_get("c.st", &size);
@@ -184,13 +184,13 @@ static void failed_write_leaves_the_old(void **state)
     const int64_t dims[] = {1};
     const TensorItem item = {"a", 1, dims, a};
     Problem p = {0};
-    assert_int_equal(tensors_write("no/such/file.st", &item, 1, NULL, 0, false, false, &p),
+    assert_int_equal(tensors_write("no/such/file.st", &item, 1, NULL, NULL, 0, false, false, &p),
                      MDL_FAILED);
     assert_non_null(strstr(p.text, "no/such/file.st"));
     p = (Problem){0};
     file_put("old.st", "old", 3);
     assert_int_equal(symlink("/dev/full", "old.st.tmp"), 0);
-    assert_int_equal(tensors_write("old.st", &item, 1, NULL, 0, false, false, &p), MDL_FAILED);
+    assert_int_equal(tensors_write("old.st", &item, 1, NULL, NULL, 0, false, false, &p), MDL_FAILED);
     assert_non_null(strstr(p.text, "No space left"));
     size_t size;
     char *old = file_get("old.st", &size);

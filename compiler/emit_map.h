@@ -1,0 +1,25 @@
+/* emit_map.h - what the two spellings of fused loops share (emit_map.c, emit_fused.c). */
+#ifndef MDLC_EMIT_MAP_H
+#define MDLC_EMIT_MAP_H
+
+#include "emit.h"
+#include "fuse.h"
+
+/* The iteration space: dim[0 … rank-1] with strides per operand; the last is the inner one. */
+typedef struct {
+    int rank;
+    int64_t dim[MAX_RANK + 1];
+    int64_t stride[2 * MAP_MAX_INSTRS][MAX_RANK + 1];
+    bool flat; /* every operand is whole or one number */
+} Space;
+
+/* Neighbouring dimensions become one where every operand walks them as one. */
+Space map_space(const Emit *e, const Call *c);
+/* The row's expression with a, b, c replaced by the operands: a0, a1 … loaded, t0, t1 … computed. */
+const char *map_expression(Emit *e, const MapInstr *x, const Call *c);
+/* Offset of row r for strides over the outer dimensions. */
+const char *map_row_offset(Emit *e, const Space *s, const int64_t *stride);
+/* Gives every fused loop of the device that is not in e->maps yet a name, and prints it. */
+void map_collect(Emit *e, void (*print)(Emit *e, const Call *c, const char *name));
+
+#endif

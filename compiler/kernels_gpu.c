@@ -1,0 +1,116 @@
+/* kernels_gpu.c - the library of kernels for the GPUs that a trainer is for.
+ *
+ * Kernels are installed as source. What nvcc makes of them depends on the GPUs that are asked
+ * for, so they are compiled when a trainer first needs them, and kept: the library's folder in
+ * the cache is named by a hash of the sources, nvcc and its flags, and appears by rename. */
+#include <dirent.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "build.h"
+#include "files_out.h"
+
+typedef VEC(const char *) Names;
+
+static int by_name(const void *a, const void *b)
+{
+    const char *const *x = a, *const *y = b;
+    return strcmp(*x, *y);
+}
+
+static bool ends_in(const char *name, const char *end)
+{
+    size_t n = strlen(name), k = strlen(end);
+    return n > k && strcmp(name + n - k, end) == 0;
+}
+
+static Names list_sources(Arena *a, const char *dir)
+{
+    Names names = {0};
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (ends_in(e->d_name, ".cu") || ends_in(e->d_name, ".cuh") || ends_in(e->d_name, ".c"))
+            VEC_PUSH(a, &names, arena_strndup(a, e->d_name, strlen(e->d_name)));
+    if (d)
+        closedir(d);
+    if (names.n)
+        qsort(names.at, (size_t)names.n, sizeof *names.at, by_name);
+    return names;
+}
+
+static void add_text(Arena *a, Text *key, const char *path)
+{
+    size_t size = 0;
+    char *text = file_read(a, path, 4 << 20, &size);
+    text_printf(key, "\n%s %zu\n", path, size);
+    if (text)
+        text_add_n(key, text, size);
+}
+
+static const char *key_of(Arena *a, const Toolchain *t, const Names *names)
+{
+    Text key = {.arena = a};
+    text_printf(&key, "%s %s %s", words_show(a, &t->nvcc), words_show(a, &t->nvcc_flags),
+                words_show(a, &t->flags));
+    for (int i = 0; i < names->n; i++)
+        add_text(a, &key, arena_printf(a, "%s/%s", t->kernels, names->at[i]));
+    add_text(a, &key, arena_printf(a, "%s/include/mdl/gpu.h", t->home));
+    add_text(a, &key, arena_printf(a, "%s/include/mdl/kernels.h", t->home));
+    const char *root = toolchain_cuda_root(a, t->nvcc.at[0]);
+    struct stat st;
+    if (root && stat(arena_printf(a, "%s/bin/nvcc", root), &st) == 0)
+        text_printf(&key, "\nnvcc %lld %lld", (long long)st.st_size, (long long)st.st_mtim.tv_sec);
+    return arena_printf(a, "kernels-%016" PRIx64, (uint64_t)XXH64(key.at, key.n, 0));
+}
+
+/* Compiles every source and packs the objects into DIR/libmdl_gpu.a. */
+static int compile_kernels(Workshop *w, const Names *names, const char *dir)
+{
+    Arena *a = w->arena;
+    VEC(Job) jobs = {0};
+    Job pack = {.log = arena_printf(a, "%s/ar.log", w->dir)};
+    static const char *const ar[] = {"ar", "rcs", NULL};
+    push_all(a, &pack.words, ar);
+    const char *library = arena_printf(a, "%s/libmdl_gpu.a", dir);
+    VEC_PUSH(a, &pack.words, library);
+    for (int i = 0; i < names->n; i++) {
+        if (ends_in(names->at[i], ".cuh"))
+            continue;
+        const char *object = arena_printf(a, "%s/kernel_%s.o", w->dir, names->at[i]);
+        VEC_PUSH(a, &pack.words, object);
+        const char *source = arena_printf(a, "%s/%s", w->tools.kernels, names->at[i]);
+        VEC_PUSH(a, &jobs, toolchain_compile(a, &w->tools, source, object));
+    }
+    int code = workshop_jobs(w, jobs.at, jobs.n, true);
+    return code == EXIT_DONE ? workshop_jobs(w, &pack, 1, false) : code;
+}
+
+int workshop_kernels(Workshop *w)
+{
+    Arena *a = w->arena;
+    Names names = list_sources(a, w->tools.kernels);
+    const char *cache = cache_directory(a), *key = key_of(a, &w->tools, &names);
+    const char *kept = cache ? arena_printf(a, "%s/%s", cache, key) : NULL;
+    if (kept && access(arena_printf(a, "%s/libmdl_gpu.a", kept), R_OK) == 0) {
+        VEC_PUSH(a, &w->tools.libraries, "");
+        memmove(w->tools.libraries.at + 1, w->tools.libraries.at,
+                sizeof *w->tools.libraries.at * (size_t)(w->tools.libraries.n - 1));
+        w->tools.libraries.at[0] = arena_printf(a, "-L%s", kept);
+        return EXIT_DONE;
+    }
+    if (!w->quiet)
+        fprintf(stderr, "compiling the kernels for these GPUs; this is done once\n");
+    int code = compile_kernels(w, &names, w->dir);
+    if (code != EXIT_DONE)
+        return code;
+    VEC_PUSH(a, &w->tools.libraries, arena_printf(a, "-L%s", w->dir));
+    /* a cache that is full costs time, not the build */
+    if (kept && directory_make(a, kept, 0700))
+        file_replace_by_copy(a, arena_printf(a, "%s/libmdl_gpu.a", kept),
+                             arena_printf(a, "%s/libmdl_gpu.a", w->dir), 0600);
+    return EXIT_DONE;
+}

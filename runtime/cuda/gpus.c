@@ -1,0 +1,115 @@
+/* gpus.c - the machine's GPUs before a run: whether they are those that the model needs.
+ *
+ * In: the model. Out: nothing, or one line that says what is missing and the ways out. Nothing
+ * is allocated here, so a run that cannot be says so at once and not after minutes.
+ */
+#include <stdlib.h>
+
+#include "device_cuda.h"
+
+const TargetTraits target_traits = {.late = true};
+
+static const char WAYS_OUT[] = "build with --target host to train on this machine's processor, or "
+                               "with --target sim for a simulated GPU";
+
+static int count_check(const MdlModel *model, Problem *p)
+{
+    int found = 0, needed = 0;
+    for (int i = 0; i < model->nstages; i++)
+        needed = model->stages[i]->gpu >= needed ? model->stages[i]->gpu + 1 : needed;
+    cudaError_t status = cudaGetDeviceCount(&found);
+    gpu_note((int)status);
+    if (status == cudaErrorNoDevice || status == cudaErrorInsufficientDriver)
+        return problem_set(p, EXIT_RUN, "no NVIDIA GPU: %s; %s", cudaGetErrorString(status),
+                           WAYS_OUT);
+    if (status != cudaSuccess)
+        return problem_set(p, EXIT_RUN, "the NVIDIA GPUs cannot be used: %s; %s",
+                           cudaGetErrorString(status), WAYS_OUT);
+    if (found < needed)
+        return problem_set(
+            p, EXIT_RUN,
+            "the model is placed on %d GPUs and %s %d; place it on fewer devices (-D "
+            "where the model has a constant for them), or %s",
+            needed,
+            getenv("CUDA_VISIBLE_DEVICES") ? "CUDA_VISIBLE_DEVICES shows" : "this machine has",
+            found, WAYS_OUT);
+    return MDL_OK;
+}
+
+/* Whether the binary holds code for the current device. */
+static int code_check(const Device *d, Problem *p)
+{
+    int status = gpu_probe(), major = 0, minor = 0, gpu = d->plan->gpu;
+    gpu_note((int)status);
+    if (status != cudaErrorNoKernelImageForDevice && status != cudaErrorInvalidDeviceFunction &&
+        status != cudaErrorUnsupportedPtxVersion)
+        return gpu_problem(d, status, "cudaFuncGetAttributes", p);
+    TRY(gpu_problem(d, (int)cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, gpu),
+                    "cudaDeviceGetAttribute", p));
+    TRY(gpu_problem(d, (int)cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, gpu),
+                    "cudaDeviceGetAttribute", p));
+    return problem_set(p, EXIT_RUN,
+                       "%s has compute capability %d.%d, for which this trainer holds no code; "
+                       "build it with --gpu-arch sm_%d%d",
+                       d->plan->device, major, minor, major, minor);
+}
+
+static int memory_check(const MdlModel *model, const Device *d, Problem *p)
+{
+    size_t unused, all;
+    int64_t needed = 0;
+    char have[32], want[32];
+    for (int i = 0; i < model->nstages; i++)
+        if (model->stages[i]->gpu == d->plan->gpu)
+            needed += model->stages[i]->bytes;
+    TRY(gpu_problem(d, (int)cudaMemGetInfo(&unused, &all), "cudaMemGetInfo", p));
+    if ((uint64_t)needed <= unused)
+        return MDL_OK;
+    return problem_set(p, EXIT_RUN,
+                       "%s needs %s bytes and %s are free; a smaller parallel.microbatch or more "
+                       "devices need less on each",
+                       d->plan->device, text_number(want, needed),
+                       text_number(have, (int64_t)unused));
+}
+
+int target_check(const Trainer *t, Problem *p)
+{
+    const MdlModel *model = t->model;
+    TRY(count_check(model, p));
+    for (int i = 0; i < model->nstages; i++) {
+        const Device d = {.plan = model->stages[i]};
+        TRY(gpu_problem(&d, (int)cudaSetDevice(d.plan->gpu), "cudaSetDevice", p));
+        TRY(code_check(&d, p));
+        TRY(memory_check(model, &d, p));
+    }
+    return MDL_OK;
+}
+
+char *device_describe(const Device *d, char *out)
+{
+    struct cudaDeviceProp properties;
+    cudaError_t status = cudaGetDeviceProperties(&properties, d->plan->gpu);
+    gpu_note((int)status);
+    out[0] = '\0';
+    if (status == cudaSuccess)
+        snprintf(out, TEXT_DEVICE, ", on %s", properties.name);
+    return out;
+}
+
+/* Messages between GPUs that cannot reach each other's memory go through the host's. */
+void target_tell(const Trainer *t)
+{
+    const MdlModel *model = t->model;
+    for (int i = 0; !model->nccl && i < model->nlinks; i++) {
+        const MdlLink *l = &model->links[i];
+        const MdlStage *from = model->stages[l->from], *to = model->stages[l->to];
+        int can = 1;
+        if (from->gpu == to->gpu)
+            continue;
+        gpu_note((int)cudaDeviceCanAccessPeer(&can, from->gpu, to->gpu));
+        if (!can)
+            printf("%s: %s and %s have no access to each other; messages go through the host's "
+                   "memory\n",
+                   l->name, from->device, to->device);
+    }
+}

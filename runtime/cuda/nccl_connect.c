@@ -1,0 +1,44 @@
+/* nccl_connect.c - the communicator of a trainer whose stages meet in NCCL.
+ *
+ * A file of its own, and called through a table: only trainers that name mdl_nccl link NCCL.
+ */
+#include <nccl.h>
+#include <string.h>
+
+#include "rt_cuda.h"
+
+_Static_assert((int)MDL_NCCL_ID == (int)NCCL_UNIQUE_ID_BYTES, "the size of an identity");
+
+static int nccl_status(ncclResult_t result)
+{
+    return result == ncclSuccess ? 0 : GPU_NCCL + (int)result;
+}
+
+static int nccl_identify(void *id)
+{
+    ncclUniqueId made;
+    ncclResult_t result = ncclGetUniqueId(&made);
+    if (result == ncclSuccess)
+        memcpy(id, &made, sizeof made);
+    return nccl_status(result);
+}
+
+static int nccl_join(struct ncclComm **comm, int ranks, int rank, const void *id)
+{
+    ncclUniqueId all;
+    memcpy(&all, id, sizeof all);
+    return nccl_status(ncclCommInitRank(comm, ranks, all, rank));
+}
+
+static int nccl_failed(struct ncclComm *comm)
+{
+    ncclResult_t found = ncclSuccess, result = ncclCommGetAsyncError(comm, &found);
+    return nccl_status(result != ncclSuccess ? result : found);
+}
+
+static int nccl_close(struct ncclComm *comm, bool abort)
+{
+    return nccl_status(abort ? ncclCommAbort(comm) : ncclCommDestroy(comm));
+}
+
+const MdlNccl mdl_nccl = {nccl_identify, nccl_join, nccl_failed, nccl_close};

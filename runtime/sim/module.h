@@ -1,0 +1,14 @@
+/* module.h - what the engine asks of a translated kernel (module.c). */
+#ifndef MDL_SIM_MODULE_H
+#define MDL_SIM_MODULE_H
+
+#include "sim.h"
+#include "simt.h"
+
+/* The table that the translated file carries for the kernel; `unknown` in it is NULL. */
+const SimKernelTable *sim_kernel_table(const SimKernel *kernel);
+/* Device address of the kernel's module's variable number `variable`, which is allocated and
+ * initialised on first use: what SimServices.global returns. */
+uint64_t sim_kernel_global(const SimKernel *kernel, uint32_t variable, int device);
+
+#endif

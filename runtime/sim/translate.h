@@ -1,0 +1,138 @@
+/* translate.h - PTX to C: what the files of the translator share.
+ *
+ *     translate.c            the module: prologue, functions, tables
+ *     translate_layout.c     shared and local memory, sites, who calls whom
+ *     translate_operands.c   operands as C expressions, modifiers, statements
+ *     translate_memory.c     ld st atom red cvta cp.async prefetch isspacep
+ *     translate_integer.c    add mul mad shl bfe lop3 prmt ... and carries
+ *     translate_float.c      add fma min sqrt ex2 ... of f32, f64 and halves
+ *     translate_compare.c    setp set selp slct, logic of predicates
+ *     translate_convert.c    cvt mov
+ *     translate_control.c    bra brx call ret exit trap
+ *     translate_warp.c       bar shfl vote match redux membar
+ *
+ * An instruction's function takes the modifiers that it understands; what is left over makes
+ * the instruction unknown, and with it the kernels that can reach it. Their text says which.
+ */
+#ifndef MDL_SIM_TRANSLATE_H
+#define MDL_SIM_TRANSLATE_H
+
+#include <stdio.h>
+
+#include "ptx.h"
+
+/* A line of the table of sites: file, line, the instruction's words. */
+typedef struct {
+    PtxPlace place;
+    const char *text;
+} Site;
+
+/* What is known of a function once it is translated. */
+typedef struct {
+    Site *sites;
+    uint32_t nsites;
+    uint32_t *callees, ncallees;
+    uint64_t local_bytes;  /* its own variables */
+    uint64_t shared_bytes; /* an entry's own */
+    uint32_t shared_align;
+    bool module_shared; /* names shared variables of the module or of functions */
+    bool has_async;
+    const char *unknown; /* why it cannot be run, or NULL */
+    char *text;          /* the C function */
+    uint8_t *registers;  /* which are used */
+    uint8_t *variables;  /* of the module: which it names (globals, call buffers) */
+} Translated;
+
+typedef struct {
+    const PtxModule *module;
+    PtxArena arena; /* texts of expressions: of this translation */
+    jmp_buf no_memory;
+    FILE *out; /* of the function at hand */
+    Translated *functions;
+    uint64_t *offsets;      /* of shared and local variables, by variable */
+    uint64_t shared_module; /* bytes of shared memory that the module's variables take */
+    uint32_t shared_align;
+
+    /* of the function and the instruction at hand */
+    const PtxFunction *f;
+    Translated *done;
+    const PtxInstruction *i;
+    uint32_t index, words_used;
+    bool ftz, sat, relu, nan; /* modifiers of a float instruction */
+    const char *rounding;
+    jmp_buf unknown;
+} Translator;
+
+/* Writes the C of a module. false with a text when memory runs out. */
+bool translate_module(const PtxModule *module, FILE *out, char *problem, size_t size);
+
+typedef void TranslateFn(Translator *t);
+typedef struct {
+    const char *opcode;
+    TranslateFn *translate;
+} TranslateRow;
+extern const TranslateRow translate_memory_rows[], translate_integer_rows[],
+    translate_float_rows[], translate_compare_rows[], translate_convert_rows[],
+    translate_control_rows[], translate_warp_rows[];
+
+/* ------------------------------------------------------------------- operands */
+
+/* Leaves the function: it cannot be simulated. NULL: the instruction as it is written. */
+void unknown(Translator *t, const char *why) __attribute__((noreturn));
+void emit(Translator *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+const char *text(Translator *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+bool word(Translator *t, const char *modifier); /* takes it if it is there */
+bool word_is_first(Translator *t, const char *modifier); /* the first that was not taken */
+PtxType type_word(Translator *t); /* takes the next that is a type; unknown if there is none */
+PtxType type_among(Translator *t, const char *types); /* ... and that is one of "f32 f64" */
+/* One of "rn rz rm rp", else the default. */
+const char *rounding_word(Translator *t, const char *otherwise);
+
+const PtxOperand *operand(Translator *t, uint32_t n);
+void operand_count(Translator *t, uint32_t least, uint32_t most);
+/* The operand's value as an expression of the type's C type. */
+const char *value(Translator *t, const PtxOperand *o, PtxType type);
+const char *source(Translator *t, uint32_t n, PtxType type); /* value of operand n */
+const char *address_value(Translator *t, const PtxOperand *o, uint32_t *bits);
+/* Assigns an expression of the type to a register: wider ones are extended. */
+void assign(Translator *t, const PtxOperand *o, PtxType type, const char *expression);
+void assign_first(Translator *t, PtxType type, const char *expression);
+uint64_t constant(Translator *t, uint32_t n); /* an operand that must be a number */
+
+const char *c_type(PtxType type);
+const char *c_name(PtxType type); /* as the helpers' names end: "u32" */
+uint32_t type_bits(PtxType type);
+bool type_is_float(PtxType type); /* f32 or f64 */
+bool type_is_half(PtxType type);  /* also of two */
+bool type_is_pair(PtxType type);  /* two halves or integers in 32 bits */
+bool type_is_signed(PtxType type);
+bool type_is_integer(PtxType type); /* also bits */
+PtxType type_of_lane(PtxType pair);
+PtxType type_unsigned(PtxType type);
+PtxType type_signed(PtxType type);
+/* A half as float or double, and a float or double as half. */
+const char *half_to_float(Translator *t, PtxType half, const char *expression);
+const char *float_to_half(Translator *t, PtxType half, bool from_double, const char *expression);
+const char *compare(Translator *t, const char *comparison, PtxType type, const char *a,
+                    const char *b);
+
+/* ---------------------------------------------------------------------- layout */
+
+/* The site of the instruction at hand, as an expression. */
+const char *site(Translator *t);
+const char *instruction_text(Translator *t, const PtxInstruction *i);
+void layout_module(Translator *t);
+void note_callee(Translator *t, uint32_t function);
+uint32_t site_base(const Translator *t, uint32_t function); /* within the functions' part */
+const char *reachable_unknown(Translator *t, uint32_t function);
+bool reaches_module_shared(Translator *t, uint32_t function);
+uint64_t local_need(Translator *t, uint32_t function);
+uint64_t frame_bytes(const Translator *t, uint32_t function);
+/* Marks a function and what it calls, directly or not. */
+void reach(Translator *t, uint32_t function, uint8_t *reached);
+
+/* Copies that are still to come: "sim_async" in functions that have cp.async. */
+void emit_async_finish(Translator *t);
+
+#endif

@@ -1,0 +1,172 @@
+/* translate_control.c - bra brx call ret exit trap nanosleep.
+ *
+ * A branch is a goto. A function of PTX is a C function that returns whether the thread has
+ * ended in it; its parameters and results are arrays of bytes of the caller's.
+ */
+#include <string.h>
+
+#include "translate.h"
+
+static void translate_bra(Translator *t)
+{
+    word(t, "uni");
+    operand_count(t, 1, 1);
+    const PtxOperand *to = operand(t, 0);
+    if (to->kind != PTX_OP_LABEL)
+        unknown(t, NULL);
+    emit(t, "    goto L%u;\n", *to->target);
+}
+
+static const PtxOperand *targets_of(Translator *t, const PtxOperand *label)
+{
+    if (label->kind != PTX_OP_LABEL)
+        unknown(t, NULL);
+    for (uint32_t i = 0; i < t->f->ncode; i++) {
+        const PtxInstruction *at = &t->f->code[i];
+        if (!at->opcode && at->targets && at->label == *label->target && at->noperands == 1)
+            return &at->operands[0];
+    }
+    unknown(t, NULL);
+}
+
+static void translate_brx(Translator *t)
+{
+    if (!word(t, "idx"))
+        unknown(t, NULL);
+    word(t, "uni");
+    operand_count(t, 2, 2);
+    const PtxOperand *targets = targets_of(t, operand(t, 1));
+    emit(t, "    switch (%s) {\n", source(t, 0, PTX_U32));
+    for (uint32_t i = 0; i < targets->nitems; i++) {
+        if (targets->items[i].kind != PTX_OP_LABEL)
+            unknown(t, NULL);
+        emit(t, "    case %u: goto L%u;\n", i, *targets->items[i].target);
+    }
+    emit(t, "    default: t->service->trap(t, %s);\n    }\n", site(t));
+}
+
+/* --------------------------------------------------------------------- calls */
+
+/* Bytes of a parameter of a call. */
+static const char *argument(Translator *t, const PtxOperand *o, uint64_t bytes)
+{
+    if (o->kind != PTX_OP_VARIABLE || o->value != 0)
+        unknown(t, NULL);
+    const PtxVariable *v = &t->module->variables[o->index];
+    if (v->space != PTX_PARAM || v->function != (int32_t)t->index || v->bytes < bytes)
+        unknown(t, NULL);
+    for (uint32_t i = 0; i < t->f->nparams; i++)
+        if (t->f->params[i] == o->index)
+            unknown(t, NULL);
+    t->done->variables[o->index] = 1;
+    return text(t, "b%u", o->index);
+}
+
+static const PtxOperand *list_item(Translator *t, const PtxOperand *list, uint32_t n)
+{
+    if (!list || list->kind != PTX_OP_LIST || n >= list->nitems)
+        unknown(t, NULL);
+    return &list->items[n];
+}
+
+static bool call_of_system(Translator *t, const char *name, const PtxOperand *results,
+                           const PtxOperand *arguments)
+{
+    if (strcmp(name, "vprintf") == 0) {
+        const char *format = argument(t, list_item(t, arguments, 0), 8);
+        const char *values = argument(t, list_item(t, arguments, 1), 8);
+        const char *result = argument(t, list_item(t, results, 0), 4);
+        emit(t, "    ptx_store_s32(%s, t->service->print(t, ptx_load_u64(%s), ", result, format);
+        emit(t, "ptx_load_u64(%s), %s));\n", values, site(t));
+        return true;
+    }
+    if (strcmp(name, "__assertfail") == 0) {
+        emit(t, "    t->service->trap(t, %s);\n", site(t));
+        return true;
+    }
+    return false;
+}
+
+static void call_function(Translator *t, uint32_t index, const PtxOperand *results,
+                          const PtxOperand *arguments)
+{
+    const PtxFunction *f = &t->module->functions[index];
+    const uint32_t nresults = results ? results->nitems : 0;
+    const uint32_t narguments = arguments ? arguments->nitems : 0;
+    if (!f->defined || f->entry)
+        unknown(t, text(t, "a call of %s, whose code is not in the PTX", f->name->text));
+    if (nresults != f->nresults || narguments != f->nparams)
+        unknown(t, NULL);
+    note_callee(t, index);
+    const char *list = "";
+    for (uint32_t i = 0; i < nresults; i++)
+        list = text(t, "%s, %s", list,
+                    argument(t, &results->items[i], t->module->variables[f->results[i]].bytes));
+    for (uint32_t i = 0; i < narguments; i++)
+        list = text(t, "%s, %s", list,
+                    argument(t, &arguments->items[i], t->module->variables[f->params[i]].bytes));
+    emit(t, "    if (fn_%u(t, %s, frame + %llu%s))\n", index,
+         t->f->entry ? text(t, "k%u_functions", t->index) : "base",
+         (unsigned long long)frame_bytes(t, t->index), list);
+    emit(t, t->f->entry ? "        return;\n" : "        return true;\n");
+}
+
+static void translate_call(Translator *t)
+{
+    word(t, "uni");
+    uint32_t n = 0;
+    const PtxOperand *results = NULL, *arguments = NULL;
+    if (operand(t, 0)->kind == PTX_OP_LIST)
+        results = operand(t, n++);
+    const PtxOperand *callee = operand(t, n++);
+    if (callee->kind != PTX_OP_FUNCTION)
+        unknown(t, "a call through a pointer");
+    if (n < t->i->noperands)
+        arguments = operand(t, n++);
+    if (n != t->i->noperands || (arguments && arguments->kind != PTX_OP_LIST))
+        unknown(t, NULL);
+    const PtxFunction *f = &t->module->functions[callee->index];
+    if (!f->defined && call_of_system(t, f->name->text, results, arguments))
+        return;
+    call_function(t, callee->index, results, arguments);
+}
+
+/* ----------------------------------------------------------------------- ends */
+
+static void end(Translator *t, bool thread)
+{
+    emit_async_finish(t);
+    emit(t, t->f->entry ? "    return;\n" : "    return %s;\n", thread ? "true" : "false");
+}
+
+static void translate_ret(Translator *t)
+{
+    word(t, "uni");
+    operand_count(t, 0, 0);
+    end(t, false);
+}
+
+static void translate_exit(Translator *t)
+{
+    operand_count(t, 0, 0);
+    end(t, true);
+}
+
+static void translate_trap(Translator *t)
+{
+    operand_count(t, 0, 0);
+    emit(t, "    t->service->trap(t, %s);\n", site(t));
+    end(t, true);
+}
+
+/* Sleeping lasts no time here, nor does what a pragma wants. */
+static void translate_nanosleep(Translator *t)
+{
+    type_among(t, "u32");
+}
+
+const TranslateRow translate_control_rows[] = {
+    {"bra", translate_bra},   {"brx", translate_brx},   {"call", translate_call},
+    {"ret", translate_ret},   {"exit", translate_exit}, {"trap", translate_trap},
+    {"brkpt", translate_trap}, {"nanosleep", translate_nanosleep}, {NULL, NULL},
+};

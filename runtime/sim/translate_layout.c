@@ -1,0 +1,186 @@
+/* translate_layout.c - where things lie, and who reaches whom.
+ *
+ * Shared memory: an entry's own variables, behind those of the module and of functions where
+ * the entry reaches one that names them. Local memory: a function's variables lie in its
+ * frame, which begins where the caller's ends. Sites: an entry's own, then those of all
+ * functions, so that a function's site is a number that its callers' base is added to.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "translate.h"
+
+enum { RECURSION_BYTES = 1 << 16 };
+
+static uint64_t align_up(uint64_t offset, uint64_t align)
+{
+    return (offset + align - 1) / align * align;
+}
+
+static void place_variable(Translator *t, uint32_t index)
+{
+    const PtxVariable *v = &t->module->variables[index];
+    Translated *of = v->function >= 0 ? &t->functions[v->function] : NULL;
+    const bool of_entry = of && t->module->functions[v->function].entry;
+    if (v->space == PTX_LOCAL && of) {
+        t->offsets[index] = align_up(of->local_bytes, v->align);
+        of->local_bytes = t->offsets[index] + v->bytes;
+    } else if (v->space == PTX_SHARED && v->bytes > 0 && !v->external) {
+        uint64_t *end = of_entry ? &of->shared_bytes : &t->shared_module;
+        uint32_t *align = of_entry ? &of->shared_align : &t->shared_align;
+        t->offsets[index] = align_up(*end, v->align);
+        *end = t->offsets[index] + v->bytes;
+        *align = v->align > *align ? v->align : *align;
+    } else if (v->space == PTX_SHARED) {
+        uint32_t *align = of_entry ? &of->shared_align : &t->shared_align;
+        *align = v->align > *align ? v->align : *align;
+    }
+}
+
+void layout_module(Translator *t)
+{
+    const PtxModule *m = t->module;
+    t->offsets = ptx_alloc(&t->arena, (m->nvariables + 1u) * sizeof *t->offsets);
+    for (uint32_t i = 0; i < m->nvariables; i++)
+        place_variable(t, i);
+    t->shared_module = align_up(t->shared_module, 128);
+    for (uint32_t k = 0; k < m->nfunctions; k++) {
+        const PtxFunction *f = &m->functions[k];
+        uint64_t offset = 0;
+        for (uint32_t i = 0; f->entry && i < f->nparams; i++) {
+            const PtxVariable *v = &m->variables[f->params[i]];
+            offset = align_up(offset, v->align);
+            t->offsets[f->params[i]] = offset;
+            offset += v->bytes;
+        }
+    }
+}
+
+uint64_t frame_bytes(const Translator *t, uint32_t function)
+{
+    return align_up(t->functions[function].local_bytes, 16);
+}
+
+/* ---------------------------------------------------------------------- sites */
+
+const char *instruction_text(Translator *t, const PtxInstruction *i)
+{
+    const char *s = i->opcode ? i->opcode : "";
+    for (uint32_t w = 0; w < i->nwords; w++)
+        s = text(t, "%s.%s", s, i->words[w]);
+    return s;
+}
+
+static bool same_site(const Site *a, const Site *b)
+{
+    return a->place.file == b->place.file && a->place.line == b->place.line &&
+           strcmp(a->text, b->text) == 0;
+}
+
+const char *site(Translator *t)
+{
+    Translated *d = t->done;
+    const Site s = {t->i->place, instruction_text(t, t->i)};
+    uint32_t n = d->nsites;
+    for (uint32_t back = 1; back <= 8 && back <= d->nsites; back++)
+        if (same_site(&d->sites[d->nsites - back], &s))
+            n = d->nsites - back;
+    if (n == d->nsites) {
+        d->sites = ptx_grow(&t->arena, d->sites, d->nsites, sizeof *d->sites);
+        d->sites[d->nsites++] = s;
+    }
+    return t->f->entry ? text(t, "%u", n + 1) : text(t, "base + fn_%u_sites + %u", t->index, n);
+}
+
+uint32_t site_base(const Translator *t, uint32_t function)
+{
+    uint32_t n = 0;
+    for (uint32_t k = 0; k < function; k++)
+        n += t->module->functions[k].entry ? 0 : t->functions[k].nsites;
+    return n;
+}
+
+/* -------------------------------------------------------------------- reaching */
+
+void note_callee(Translator *t, uint32_t function)
+{
+    Translated *d = t->done;
+    for (uint32_t i = 0; i < d->ncallees; i++)
+        if (d->callees[i] == function)
+            return;
+    d->callees = ptx_grow(&t->arena, d->callees, d->ncallees, sizeof *d->callees);
+    d->callees[d->ncallees++] = function;
+}
+
+/* Marks a function and all that it calls; the stack is a list of what is still to be seen. */
+void reach(Translator *t, uint32_t function, uint8_t *reached)
+{
+    uint32_t *open = NULL, n = 0;
+    open = ptx_grow(&t->arena, open, n, sizeof *open);
+    open[n++] = function;
+    reached[function] = 1;
+    while (n > 0) {
+        const Translated *d = &t->functions[open[--n]];
+        for (uint32_t i = 0; i < d->ncallees; i++)
+            if (!reached[d->callees[i]]) {
+                reached[d->callees[i]] = 1;
+                open = ptx_grow(&t->arena, open, n, sizeof *open);
+                open[n++] = d->callees[i];
+            }
+    }
+}
+
+static uint8_t *reached_from(Translator *t, uint32_t function)
+{
+    uint8_t *reached = ptx_alloc(&t->arena, t->module->nfunctions);
+    reach(t, function, reached);
+    return reached;
+}
+
+const char *reachable_unknown(Translator *t, uint32_t function)
+{
+    const uint8_t *reached = reached_from(t, function);
+    for (uint32_t k = 0; k < t->module->nfunctions; k++)
+        if (reached[k] && t->functions[k].unknown)
+            return t->functions[k].unknown;
+    return NULL;
+}
+
+bool reaches_module_shared(Translator *t, uint32_t function)
+{
+    const uint8_t *reached = reached_from(t, function);
+    for (uint32_t k = 0; k < t->module->nfunctions; k++)
+        if (reached[k] && t->functions[k].module_shared)
+            return true;
+    return false;
+}
+
+/* The deepest chain of frames. `state`: 0 not seen, 1 being seen, 2 known. */
+static uint64_t deepest(Translator *t, uint32_t function, uint8_t *state, uint64_t *known,
+                        bool *recursive)
+{
+    if (state[function] == 2)
+        return known[function];
+    if (state[function] == 1) {
+        *recursive = true;
+        return 0;
+    }
+    state[function] = 1;
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < t->functions[function].ncallees; i++) {
+        const uint64_t need =
+            deepest(t, t->functions[function].callees[i], state, known, recursive);
+        most = need > most ? need : most;
+    }
+    state[function] = 2;
+    return known[function] = frame_bytes(t, function) + most;
+}
+
+uint64_t local_need(Translator *t, uint32_t function)
+{
+    bool recursive = false;
+    uint8_t *state = ptx_alloc(&t->arena, t->module->nfunctions);
+    uint64_t *known = ptx_alloc(&t->arena, t->module->nfunctions * sizeof *known);
+    const uint64_t need = deepest(t, function, state, known, &recursive);
+    return recursive ? need + RECURSION_BYTES : need;
+}
