@@ -181,6 +181,9 @@ int build_run(const Options *o, const Compilation *c)
 {
     Arena *a = c->arena;
     Workshop w;
+    int last = c->program->devices.at[c->program->devices.n - 1].number;
+    if (o->target == TARGET_SIM) /* as many GPUs as the model wants, unless the user says */
+        setenv("MDL_SIM_DEVICES", arena_printf(a, "%d", last + 1), 0);
     if (!workshop_open(&w, o, c))
         return EXIT_USE;
     EmittedFiles files = emit_files(c->program, c->diag);

@@ -226,19 +226,76 @@ static void show_machine(Doctor *d)
         row(d, "memory", "ok", show_bytes(d->arena, (int64_t)pages * page));
 }
 
+/* A kernel on a GPU, real or simulated; prints the GPU's name. */
+static const char kernel_source[] =
+    "#include <cstdio>\n"
+    "#include <cuda_runtime.h>\n"
+    "static __global__ void add(int *x)\n"
+    "{\n"
+    "    x[threadIdx.x] += (int)threadIdx.x;\n"
+    "}\n"
+    "int main()\n"
+    "{\n"
+    "    int *x, y[32], wrong = 0;\n"
+    "    cudaDeviceProp p;\n"
+    "    if (cudaMalloc(&x, sizeof y) || cudaMemset(x, 0, sizeof y) ||\n"
+    "        cudaGetDeviceProperties(&p, 0))\n"
+    "        return 1;\n"
+    "    add<<<1, 32>>>(x);\n"
+    "    if (cudaMemcpy(y, x, sizeof y, cudaMemcpyDeviceToHost) || cudaFree(x))\n"
+    "        return 1;\n"
+    "    for (int i = 0; i < 32; i++)\n"
+    "        wrong += y[i] != i;\n"
+    "    std::puts(p.name);\n"
+    "    return wrong;\n"
+    "}\n";
+
+/* The name of the GPU that ran a kernel; NULL: none did, and *why. */
+static const char *try_kernel(Doctor *d, Target target, const char **why)
+{
+    Arena *a = d->arena;
+    Options o = {.target = target};
+    Toolchain t;
+    const char *said = NULL;
+    *why = toolchain_find_gpu(a, &d->interrupts, &t, &o, false, d->dir);
+    if (*why)
+        return NULL;
+    Words libraries = {0}; /* those of CUDA, without the trainer's own */
+    for (int i = 0; i < t.libraries.n; i++)
+        if (strncmp(t.libraries.at[i], "-lmdl_", 6) != 0)
+            VEC_PUSH(a, &libraries, t.libraries.at[i]);
+    t.libraries = libraries;
+    const char *base = arena_printf(a, "%s/kernel%d", d->dir, (int)target);
+    const char *file = arena_printf(a, "%s.cu", base), *object = arena_printf(a, "%s.o", base);
+    *why = "nvcc compiles and links no kernel; -v shows why";
+    if (!build_replace_file(file, kernel_source))
+        return NULL;
+    Job compile = toolchain_compile(a, &t, file, object);
+    Job link = toolchain_link(a, &t, &object, 1, base);
+    if (!first_line(d, &compile, NULL) || !first_line(d, &link, NULL))
+        return NULL;
+    Job run = {.log = arena_printf(a, "%s.out", base)};
+    VEC_PUSH(a, &run.words, base);
+    said = first_line(d, &run, NULL);
+    *why = "a kernel does not run; -v shows why";
+    return said;
+}
+
 static void show_gpu(Doctor *d)
 {
-    static const char *const places[] = {"nvcc", "/usr/local/cuda/bin/nvcc"};
-    const char *version = NULL, *none = "not found: the CUDA target is not available";
-    for (int i = 0; i < 2 && !version; i++)
-        version = ask(d, places[i], "--version", NULL, "release");
-    row(d, "nvcc", version ? "ok" : "-", version ? version : none);
-
+    const char *given = getenv("NVCC"), *nvcc = given && given[0] ? given : "nvcc", *why;
+    const char *version = ask(d, nvcc, "--version", NULL, "release");
+    if (!version) {
+        row(d, "nvcc", "-", "not found: the targets cuda and sim are not available");
+        return;
+    }
+    row(d, "nvcc", "ok", version);
+    const char *simulated = try_kernel(d, TARGET_SIM, &why);
+    row(d, "simulated GPU", simulated ? "ok" : "-", simulated ? simulated : why);
     struct stat st;
-    const char *gpu = ask(d, "nvidia-smi", "--query-gpu=name", "--format=csv,noheader", NULL);
-    if (!gpu && stat("/dev/nvidia0", &st) == 0)
-        gpu = "/dev/nvidia0 (nvidia-smi does not name it)";
-    row(d, "GPU", gpu ? "ok" : "-", gpu ? gpu : none);
+    bool driver = stat("/proc/driver/nvidia/version", &st) == 0;
+    const char *gpu = driver ? try_kernel(d, TARGET_CUDA, &why) : NULL;
+    row(d, "GPU", gpu ? "ok" : "-", gpu ? gpu : driver ? why : "none, or no driver for it");
 }
 
 static void examine(Doctor *d)

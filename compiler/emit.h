@@ -84,7 +84,9 @@ const char *emit_shape(Emit *e, ValueId v); /* "[8, 1024]" with the batch */
 void emit_op(Emit *e, const Call *c); /* emit_ops.c: by the operation's row */
 void emit_maps(Emit *e);              /* emit_map.c: the fused loops */
 void emit_fused_call(Emit *e, const Call *c);
-void emit_schedule(Emit *e, const ActionList *list, bool eval); /* emit_schedule.c */
+/* emit_schedule.c: a list, or of a step's list what comes before the update, or the update. */
+typedef enum { SCHEDULE_ALL, SCHEDULE_PASSES, SCHEDULE_UPDATE } SchedulePart;
+void emit_schedule(Emit *e, const ActionList *list, SchedulePart part, bool eval);
 void emit_trainer(const Program *p, const Diag *d, Text *out);
 const char *emit_link_name(Emit *e, int link); /* "TO_2_h" */
 const char *emit_link_function(Emit *e, const char *verb, int link); /* "send_h_to_2" */
@@ -97,6 +99,8 @@ void emit_events(Emit *e);
 void emit_link_functions(Emit *e);
 const char *emit_event(Emit *e, int key, const char *m); /* "e_forward(s, m)" */
 void emit_gpu_description(Emit *e);
+/* Why a step's passes cannot be captured as a CUDA graph; NULL: they can. */
+const char *emit_no_graph(const Program *p);
 /* The fused kernels of all stages, which are found first: fused.cu and fused.h. */
 void emit_fused_files(const Program *p, const Diag *d, MapList *maps, EmittedFiles *files);
 const char *emit_run_function(Emit *e, RunKind run, int chunk);

@@ -21,7 +21,7 @@ typedef struct {
     const MapProgram *map;
     Space space;
     const char *name;
-    int64_t inner, total; /* elements of a row, of all rows; 1 row where flat */
+    int64_t inner; /* elements of a row; 1 row where flat */
     bool vector;          /* four at once */
     const char *index;    /* type of element numbers */
 } Kernel;
@@ -50,14 +50,11 @@ static Kernel kernel_of(Emit *e, const Call *c, const char *name)
                 .name = name};
     const Space *s = &k.space;
     k.inner = s->dim[s->rank - 1];
-    k.total = 1;
-    for (int i = 0; i < s->rank; i++)
-        k.total *= s->dim[i];
     k.vector = s->flat || k.inner % 4 == 0;
     for (int i = 0; i < c->nin && !s->flat; i++)
         for (int d = 0; d < s->rank - 1 && present(&k, i) && steps(&k, i); d++)
             k.vector = k.vector && s->stride[i][d] % 4 == 0;
-    k.index = k.total < INT32_MAX - 4 * THREADS ? "uint32_t" : "int64_t";
+    k.index = map_is_short(s) ? "uint32_t" : "int64_t";
     return k;
 }
 
@@ -138,20 +135,16 @@ static void load_operands(const Kernel *k, bool four)
 static void print_loop(const Kernel *k, bool four)
 {
     Emit *e = k->e;
-    if (!k->space.flat) {
-        emit_line(e, "const %s r = at / %lld, c = at %% %lld;", k->index, (long long)k->inner,
-                  (long long)k->inner);
-        bool row = false, column = false;
-        for (int i = 0; i < k->c->nin; i++) {
-            const char *p = present(k, i) ? place_of(k, i) : "";
-            row = row || strchr(p, 'r');
-            column = column || strchr(p, 'c');
-        }
-        if (!row)
-            emit_line(e, "(void)r;");
-        if (!column)
-            emit_line(e, "(void)c;");
+    bool row = false, column = false;
+    for (int i = 0; i < k->c->nin && !k->space.flat; i++) {
+        const char *p = present(k, i) ? place_of(k, i) : "";
+        row = row || strchr(p, 'r');
+        column = column || strchr(p, 'c');
     }
+    if (row)
+        emit_line(e, "const %s r = at / %lld;", k->index, (long long)k->inner);
+    if (column)
+        emit_line(e, "const %s c = at %% %lld;", k->index, (long long)k->inner);
     load_operands(k, four);
     if (four) {
         for (int i = 0; i < k->map->nout; i++)
@@ -174,8 +167,8 @@ static void print_kernel(const Kernel *k)
     emit_call(e, arena_printf(e->arena, "%s_kernel", k->name));
     emit_arg(e, "%s n", k->index);
     parameters(k);
-    emit_end(e, arena_printf(e->arena, "static __global__ void __launch_bounds__(%d) ", THREADS),
-             "");
+    emit_line(e, "static __global__ void __launch_bounds__(%d)", THREADS);
+    emit_end(e, "", "");
     emit_line(e, "{");
     e->indent++;
     const char *t = k->index;
@@ -186,7 +179,7 @@ static void print_kernel(const Kernel *k)
         e->indent++;
         print_loop(k, true);
         emit_close(e);
-        if (k->space.flat && k->total % 4) {
+        if (k->space.flat) { /* others, of any length, share the kernel */
             emit_line(e, "const %s at = n / 4 * 4 + thread; /* the last one to three */", t);
             emit_line(e, "if (at < n) {");
             e->indent++;
@@ -225,7 +218,7 @@ static void print_launcher(const Kernel *k)
               k->vector ? 4 * THREADS : THREADS);
     emit_call(e, arena_printf(e->arena, "%s_kernel<<<blocks, %d, 0, gpu->compute>>>", k->name,
                               THREADS));
-    emit_arg(e, "(%s)(%s)", k->index, count);
+    emit_arg(e, strpbrk(count, " *") ? "(%s)(%s)" : "(%s)%s", k->index, count);
     for (int i = 0; i < k->map->nout; i++)
         emit_arg(e, "y%d", i);
     for (int i = 0; i < k->c->nin; i++)

@@ -248,6 +248,28 @@ void emit_link_functions(Emit *e)
 
 /* ----------------------------------------------------------------- description */
 
+static bool has_dropout(const Program *p)
+{
+    for (int c = 0; c < p->chunks.n; c++)
+        for (int k = 0; k < RUN_KINDS; k++) {
+            const Run *run = &p->chunks.at[c].run[k];
+            for (int n = 0; n < run->calls.n; n++)
+                if (run->calls.at[n].kind == CALL_OP &&
+                    p->graph->ops.at[run->calls.at[n].op].kind == OP_DROPOUT)
+                    return true;
+        }
+    return false;
+}
+
+const char *emit_no_graph(const Program *p)
+{
+    if (has_dropout(p))
+        return "dropout draws new numbers in every step";
+    if (p->transfer != TRANSFER_NCCL && p->links.n)
+        return "messages go between peers; build with --set parallel.transfer=nccl";
+    return NULL;
+}
+
 static bool loads(const Emit *e, int input)
 {
     for (int i = 0; i < e->d->chunks.n; i++)

@@ -66,6 +66,14 @@ Space map_space(const Emit *e, const Call *c)
     return s;
 }
 
+bool map_is_short(const Space *s)
+{
+    int64_t total = 1;
+    for (int i = 0; i < s->rank; i++)
+        total *= s->dim[i];
+    return total < INT32_MAX / 2;
+}
+
 static bool same_call(const Emit *e, const Call *a, const Call *b)
 {
     const Graph *g = e->p->graph;
@@ -74,6 +82,8 @@ static bool same_call(const Emit *e, const Call *a, const Call *b)
         return false;
     Space s = map_space(e, a), t = map_space(e, b);
     if (s.rank != t.rank || (!s.flat && memcmp(s.dim, t.dim, sizeof s.dim) != 0))
+        return false;
+    if (e->gpu && map_is_short(&s) != map_is_short(&t))
         return false;
     for (int k = 0; k < a->nin; k++) {
         const Value *u = &g->values.at[a->in[k].value], *v = &g->values.at[b->in[k].value];

@@ -15,6 +15,8 @@ typedef struct {
 
 /* Neighbouring dimensions become one where every operand walks them as one. */
 Space map_space(const Emit *e, const Call *c);
+/* Whether numbers of elements, and of threads past the last, fit 32 bits. */
+bool map_is_short(const Space *s);
 /* The row's expression with a, b, c replaced by the operands: a0, a1 … loaded, t0, t1 … computed. */
 const char *map_expression(Emit *e, const MapInstr *x, const Call *c);
 /* Offset of row r for strides over the outer dimensions. */

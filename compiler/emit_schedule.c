@@ -10,6 +10,10 @@
  *
  * No loop crosses the beginning of the steady state: the forward run before the first
  * backward run belongs to that one.
+ *
+ * Where a step may be captured as a CUDA graph, its list is printed in two parts: the passes with
+ * their messages, and from the update on. Nothing in the second part waits for an event of the
+ * first, which outside of a capture would be none: such waits stand at the end of the first.
  */
 #include <stdio.h>
 #include <string.h>
@@ -51,15 +55,30 @@ static int find_steady(const ActionList *list)
     return NONE;
 }
 
-/* Before an action on a GPU: messages that it is the first to need, events of the other stream. */
-static void add_gpu_waits(Emit *e, Items *items, const ActionList *list, const Action *a)
+/* The first action that is no pass and no message of one. */
+static int find_update(const ActionList *list)
+{
+    int i = 0;
+    while (i < list->actions.n && list->actions.at[i].kind != ACT_REDUCE &&
+           list->actions.at[i].kind != ACT_CLIP && list->actions.at[i].kind != ACT_UPDATE)
+        i++;
+    return i;
+}
+
+/* Before an action on a GPU: messages that it is the first to need, and events of the other
+ * stream, of actions that are numbered from `from` to `to`. */
+static void add_gpu_waits(Emit *e, Items *items, const ActionList *list, const Action *a, int from,
+                          int to)
 {
     for (int t = 0; t < a->ntakes; t++) {
         const Action *on = &list->actions.at[list->takes.at[a->first_take + t]];
         VEC_PUSH(e->arena, items, (Item){ITEM_WAIT, on->link, on->m});
     }
     for (int w = 0; w < a->nwaits; w++) {
-        const Action *on = &list->actions.at[list->waits.at[a->first_wait + w]];
+        int number = list->waits.at[a->first_wait + w];
+        const Action *on = &list->actions.at[number];
+        if (number < from || number >= to)
+            continue;
         Item wait = {ITEM_AWAIT, 2 * emit_event_key(on) + action_stream(a), on->m};
         if (on->kind != ACT_RECV || e->p->transfer == TRANSFER_NCCL)
             VEC_PUSH(e->arena, items, wait);
@@ -77,42 +96,51 @@ static const bool *find_records(Emit *e, const ActionList *list)
     return record;
 }
 
-static Items make_items(Emit *e, const ActionList *list)
+static void add_action(Emit *e, Items *items, const Action *a)
+{
+    switch (a->kind) {
+    case ACT_RUN:
+        VEC_PUSH(e->arena, items, (Item){ITEM_RUN, a->chunk * RUN_KINDS + (int)a->run, a->m});
+        break;
+    case ACT_SEND:
+        VEC_PUSH(e->arena, items, (Item){ITEM_SEND, a->link, a->m});
+        break;
+    case ACT_RECV:
+        VEC_PUSH(e->arena, items, (Item){ITEM_POST, a->link, a->m});
+        break;
+    case ACT_JOIN:
+        break;
+    default:
+        VEC_PUSH(e->arena, items, (Item){ITEM_OTHER, (int)a->kind, 0});
+        break;
+    }
+}
+
+static Items make_items(Emit *e, const ActionList *list, SchedulePart part)
 {
     Items items = {0};
-    int steady = find_steady(list);
+    int steady = find_steady(list), n = list->actions.n;
+    int from = part == SCHEDULE_UPDATE ? find_update(list) : 0;
+    int to = part == SCHEDULE_PASSES ? find_update(list) : n;
     const bool *record = find_records(e, list);
-    for (int i = 0; i < list->actions.n; i++) {
+    for (int i = from; i < to; i++) {
         const Action *a = &list->actions.at[i];
         if (i == steady && e->p->model->settings.parallel.schedule != SCHEDULE_GPIPE)
             VEC_PUSH(e->arena, &items, (Item){ITEM_STEADY, 0, 0});
         if (e->gpu)
-            add_gpu_waits(e, &items, list, a);
+            add_gpu_waits(e, &items, list, a, from, to);
         for (int w = 0; w < a->nwaits && !e->gpu; w++) {
             const Action *on = &list->actions.at[list->waits.at[a->first_wait + w]];
             if (on->kind == ACT_RECV && action_stream(a) == 0)
                 VEC_PUSH(e->arena, &items, (Item){ITEM_WAIT, on->link, on->m});
         }
-        switch (a->kind) {
-        case ACT_RUN:
-            VEC_PUSH(e->arena, &items, (Item){ITEM_RUN, a->chunk * RUN_KINDS + (int)a->run, a->m});
-            break;
-        case ACT_SEND:
-            VEC_PUSH(e->arena, &items, (Item){ITEM_SEND, a->link, a->m});
-            break;
-        case ACT_RECV:
-            VEC_PUSH(e->arena, &items, (Item){ITEM_POST, a->link, a->m});
-            break;
-        case ACT_JOIN:
-            break;
-        default:
-            VEC_PUSH(e->arena, &items, (Item){ITEM_OTHER, (int)a->kind, 0});
-            break;
-        }
+        add_action(e, &items, a);
         Item event = {ITEM_RECORD, 2 * emit_event_key(a) + action_stream(a), a->m};
         if (record[i])
             VEC_PUSH(e->arena, &items, event);
     }
+    for (int i = to; i < n; i++)
+        add_gpu_waits(e, &items, list, &list->actions.at[i], 0, to);
     return items;
 }
 
@@ -270,9 +298,9 @@ static void print_loop(Emit *e, const Items *items, int at, int length, int turn
     emit_close(e);
 }
 
-void emit_schedule(Emit *e, const ActionList *list, bool eval)
+void emit_schedule(Emit *e, const ActionList *list, SchedulePart part, bool eval)
 {
-    Items items = make_items(e, list);
+    Items items = make_items(e, list, part);
     for (int i = 0; i < items.n;) {
         int best = 0, best_turns = 1, best_cover = 0;
         for (int length = 1; length <= LONGEST_BLOCK && i + 2 * length <= items.n; length++) {

@@ -477,6 +477,28 @@ static void print_description(Emit *e)
     emit_line(e, "};");
 }
 
+/* In two functions where the first may be captured. */
+static void print_step(Emit *e)
+{
+    bool graph = e->gpu && !emit_no_graph(e->p);
+    if (graph) {
+        emit_line(e, "/* What --cuda-graph captures of a step. */");
+        emit_open(e, "static int stage_%d_passes(Stage *s)", e->stage);
+        emit_schedule(e, &e->d->train, SCHEDULE_PASSES, false);
+        emit_line(e, "return MDL_OK;");
+        emit_close(e);
+        emit_blank(e);
+    }
+    emit_line(e, "/* One step. */");
+    emit_open(e, "static int stage_%d_step(Stage *s)", e->stage);
+    if (graph)
+        emit_line(e, "TRY(step_passes(s, stage_%d_passes));", e->stage);
+    emit_schedule(e, &e->d->train, graph ? SCHEDULE_UPDATE : SCHEDULE_ALL, false);
+    emit_line(e, "return MDL_OK;");
+    emit_close(e);
+    emit_blank(e);
+}
+
 static EmittedFile emit_stage(const Program *p, const Diag *diag, int stage, MapList *maps)
 {
     Arena *a = p->graph->arena;
@@ -507,15 +529,10 @@ static EmittedFile emit_stage(const Program *p, const Diag *diag, int stage, Map
             if (p->chunks.at[e.d->chunks.at[c]].has[k])
                 print_run(&e, (RunKind)k, e.d->chunks.at[c]);
     print_update(&e);
-    emit_line(&e, "/* One step. */");
-    emit_open(&e, "static int stage_%d_step(Stage *s)", stage);
-    emit_schedule(&e, &e.d->train, false);
-    emit_line(&e, "return MDL_OK;");
-    emit_close(&e);
-    emit_blank(&e);
+    print_step(&e);
     emit_line(&e, "/* Evaluation: forward only. */");
     emit_open(&e, "static int stage_%d_eval(Stage *s)", stage);
-    emit_schedule(&e, &e.d->eval, true);
+    emit_schedule(&e, &e.d->eval, SCHEDULE_ALL, true);
     emit_line(&e, "return MDL_OK;");
     emit_close(&e);
     emit_blank(&e);

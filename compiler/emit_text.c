@@ -157,9 +157,15 @@ void emit_end(Emit *e, const char *before, const char *after)
 {
     const char *s = e->call.at, *paren = strchr(s, '(');
     size_t hang = (size_t)e->indent * 4 + strlen(before) + (size_t)(paren - s) + 1;
-    size_t column = hang;
+    size_t column = hang, longest = 0;
+    for (const char *arg = paren + 1; *arg; arg += strcspn(arg, "\n") + (strchr(arg, '\n') != NULL))
+        longest = strcspn(arg, "\n") > longest ? strcspn(arg, "\n") : longest;
     indent(e);
     text_printf(e->out, "%s%.*s", before, (int)(paren - s) + 1, s);
+    if (hang + longest + strlen(after) + 1 > COLUMNS) { /* no room behind the parenthesis */
+        hang = column = (size_t)e->indent * 4 + 8;
+        text_printf(e->out, "\n%*s", (int)hang, "");
+    }
     for (s = paren + 1; *s;) {
         size_t n = strcspn(s, "\n");
         bool last = s[n] == 0;

@@ -165,6 +165,8 @@ static void print_model(Emit *e)
     emit_line(e, "    .clip_norm = %.17g,", t->clip_norm);
     if (p->transfer == TRANSFER_NCCL && p->links.n)
         emit_line(e, "    .nccl = &mdl_nccl,");
+    if (p->transfer != TRANSFER_LINKS && emit_no_graph(p))
+        emit_line(e, "    .no_graph = %s,", emit_string(e->arena, emit_no_graph(p)));
     emit_line(e, "};");
     emit_blank(e);
 }

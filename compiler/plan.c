@@ -1,8 +1,9 @@
 /* plan.c - gathers what `mdlc plan` shows.
  *
  * In:  the Program.
- * Out: per stage its layers, parameters, FLOPs and traffic; two timelines, one from the
- *      estimated times and one from unit times; the rates that the estimates count with. */
+ * Out: per stage its layers, parameters, FLOPs and traffic, and what a GPU launches and moves; two
+ *      timelines, one from the estimated times and one from unit times; the rates that the
+ *      estimates count with. */
 #include <math.h>
 
 #include "cost.h"
@@ -93,6 +94,19 @@ static void count_stage(Plan *plan, int device)
     }
 }
 
+Traffic plan_traffic(const Plan *plan, int from, int to)
+{
+    Traffic sum = {0};
+    for (int i = 0; i < plan->p->links.n; i++) {
+        const Link *l = &plan->p->links.at[i];
+        if (l->from != from || l->to != to)
+            continue;
+        sum.messages += plan->messages[i];
+        sum.bytes += plan->messages[i] * l->bytes;
+    }
+    return sum;
+}
+
 Plan *plan_make(Arena *a, const Program *p)
 {
     Plan *plan = ARENA_NEW(a, Plan);
@@ -104,9 +118,13 @@ Plan *plan_make(Arena *a, const Program *p)
                    .rates = find_rates(&p->model->settings.devices),
                    .seconds = timeline_make(a, p, TIMELINE_SECONDS),
                    .units = timeline_make(a, p, TIMELINE_UNITS)};
+    if (p->transfer != TRANSFER_LINKS)
+        plan->gpu = ARENA_ARRAY(a, GpuWork, p->devices.n);
     bool one_each = true;
     for (int d = 0; d < p->devices.n; d++) {
         count_stage(plan, d);
+        if (plan->gpu)
+            plan->gpu[d] = cost_gpu_device(a, p, d);
         one_each = one_each && p->devices.at[d].chunks.n == 1;
     }
     double stages = p->devices.n, formula = (stages - 1) / (p->microbatches + stages - 1);

@@ -2,6 +2,7 @@
 #ifndef MDLC_PLAN_H
 #define MDLC_PLAN_H
 
+#include "cost_gpu.h"
 #include "program.h"
 #include "timeline.h"
 
@@ -42,10 +43,17 @@ typedef struct {
     PlanLayers layers;
     StageFacts *stages; /* [devices] */
     int *messages;      /* [links]: in one step */
+    GpuWork *gpu;       /* [devices]; NULL: the host's plan */
     Rates rates;
     Timeline *seconds, *units;
     bool formula_holds; /* the bubble of the unit times is (p-1)/(m+p-1) */
 } Plan;
+
+/* Messages of one step in one direction. */
+typedef struct {
+    int64_t messages, bytes;
+} Traffic;
+Traffic plan_traffic(const Plan *plan, int from, int to);
 
 /* Gathers everything that the views below show. */
 Plan *plan_make(Arena *a, const Program *p);

@@ -12,6 +12,12 @@
  *                               limit (null: none)
  *       in_flight               most micro-batches between their F and their B
  *       busy_seconds, idle      estimated; share of the step
+ *       gpu                     where stages are for GPUs, of one step: kernels (launches),
+ *                               products (calls of cuBLAS and cuBLASLt), copies (of samples,
+ *                               losses, contiguous tensors), moved_bytes (each pass of a kernel
+ *                               over a tensor once), least_bytes (every operand of every call
+ *                               once), gemms[] of {op, by ("cuBLAS", "cuBLASLt", "kernel"), m,
+ *                               n, k, batch, calls, flops (of all calls)}
  *       buffers[]               name, class, gradient, count, ring, slots, bytes (of all),
  *                               offset, shape (of one; null: of no value)
  *     chunks[]                  chunk, stage, layers[] of {first, last, count}, and for each
@@ -19,6 +25,9 @@
  *     links[]                   name, kind ("activation", "gradient", "weight_gradient",
  *                               "weight"), from, to (stages), shape, bytes (of a message),
  *                               messages (of a step), seconds (of a message)
+ *     messages[]                where stages are for GPUs: {from, to, count, bytes} of one step,
+ *                               for each direction
+ *     transfer                  where stages are for GPUs: "peer" or "nccl"
  *     order[][]                 the runs of each stage, "0F0": chunk, phase, micro-batch
  *     step_seconds              estimated
  *     samples_per_second        estimated; null where a step takes no time
@@ -67,6 +76,23 @@ static json_t *memory(const Plan *plan, const Device *d)
     return o;
 }
 
+static json_t *gpu_work(const GpuWork *w)
+{
+    json_t *gemms = json_array();
+    for (int i = 0; i < w->gemms.n; i++) {
+        const GpuGemm *g = &w->gemms.at[i];
+        json_array_append_new(
+            gemms, json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f}", "op", op_name(g->op), "by",
+                             cost_gpu_gemm_by(g->by), "m", (json_int_t)g->m, "n", (json_int_t)g->n,
+                             "k", (json_int_t)g->k, "batch", (json_int_t)g->batch, "calls",
+                             (json_int_t)g->calls, "flops", cost_gpu_gemm_flops(g)));
+    }
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:o}", "kernels", (json_int_t)w->kernels,
+                     "products", (json_int_t)w->products, "copies", (json_int_t)w->copies,
+                     "moved_bytes", (json_int_t)w->moved, "least_bytes", (json_int_t)w->least,
+                     "gemms", gemms);
+}
+
 static json_t *stage(const Plan *plan, int i)
 {
     const Device *d = &plan->p->devices.at[i];
@@ -76,14 +102,17 @@ static json_t *stage(const Plan *plan, int i)
     json_t *chunks = json_array();
     for (int c = 0; c < d->chunks.n; c++)
         json_array_append_new(chunks, json_integer(d->chunks.at[c]));
-    return json_pack("{s:i, s:o, s:o, s:o, s:I, s:I, s:f, s:f, s:I, s:I, s:o, s:i, s:f, s:f, s:o}",
-                     "stage", i, "device", text(plan, d->name), "layers", text(plan, s->layers),
-                     "chunks", chunks, "parameters", (json_int_t)s->parameters, "copies",
-                     (json_int_t)s->copies, "forward_flops", s->forward, "backward_flops",
-                     s->backward, "sent_bytes", (json_int_t)s->sent, "received_bytes",
-                     (json_int_t)s->received, "memory", memory(plan, d), "in_flight", d->in_flight,
-                     "busy_seconds", time->busy, "idle", step > 0 ? 1 - time->busy / step : 0.0,
-                     "buffers", buffers(plan, d));
+    json_t *o =
+        json_pack("{s:i, s:o, s:o, s:o, s:I, s:I, s:f, s:f, s:I, s:I, s:o, s:i, s:f, s:f, s:o}",
+                  "stage", i, "device", text(plan, d->name), "layers", text(plan, s->layers),
+                  "chunks", chunks, "parameters", (json_int_t)s->parameters, "copies",
+                  (json_int_t)s->copies, "forward_flops", s->forward, "backward_flops", s->backward,
+                  "sent_bytes", (json_int_t)s->sent, "received_bytes", (json_int_t)s->received,
+                  "memory", memory(plan, d), "in_flight", d->in_flight, "busy_seconds", time->busy,
+                  "idle", step > 0 ? 1 - time->busy / step : 0.0, "buffers", buffers(plan, d));
+    if (plan->gpu)
+        json_object_set_new(o, "gpu", gpu_work(&plan->gpu[i]));
+    return o;
 }
 
 static json_t *chunk(const Plan *plan, int i)
@@ -113,6 +142,20 @@ static json_t *link_object(const Plan *plan, int i)
                      "kind", plan_link_kind(l->kind), "from", l->from, "to", l->to, "shape", shape,
                      "bytes", (json_int_t)l->bytes, "messages", plan->messages[i], "seconds",
                      timeline_transfer_seconds(plan->p, l));
+}
+
+static json_t *messages(const Plan *plan)
+{
+    json_t *list = json_array();
+    for (int from = 0; from < plan->p->devices.n; from++)
+        for (int to = 0; to < plan->p->devices.n; to++) {
+            Traffic sum = plan_traffic(plan, from, to);
+            if (sum.messages > 0)
+                json_array_append_new(list, json_pack("{s:i, s:i, s:I, s:I}", "from", from, "to",
+                                                      to, "count", (json_int_t)sum.messages,
+                                                      "bytes", (json_int_t)sum.bytes));
+        }
+    return list;
 }
 
 static json_t *order(const Program *p, int device)
@@ -169,6 +212,11 @@ bool plan_json(const Plan *plan, Text *out)
         chunks, "links", links, "order", orders, "step_seconds", step, "samples_per_second",
         step > 0 ? json_real((double)s->train.batch / step) : json_null(), "bubble", bubble(plan),
         "rates", rates(&plan->rates), "proved", "coverage", "no deadlock", "no race", "memory");
+    if (plan->gpu) {
+        json_object_set_new(root, "messages", messages(plan));
+        json_object_set_new(root, "transfer",
+                            json_string(p->transfer == TRANSFER_NCCL ? "nccl" : "peer"));
+    }
     char *dump = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     if (dump) {
         text_add(out, dump);

@@ -2,12 +2,14 @@
  *
  * In:  the Plan.
  * Out: what is trained; a table of the stages' work and one of their memory, a line for
- *      every stage; the step's time, the bubble, what the verifier proved; for small
- *      schedules a picture in letters.
+ *      every stage; for GPUs what they launch and move, their products and messages; the
+ *      step's time, the bubble, what the verifier proved; for small schedules a picture in
+ *      letters.
  *
  *     gpu[0]  F0 F1 .  .  .  B0--- F2 B1---        B takes twice the time of F
  *     gpu[1]  .  F0 B0--- F1 B1---
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "plan.h"
@@ -170,6 +172,116 @@ static void print_memory(const Plan *plan, Text *out)
     table_print(&t, out);
 }
 
+/* ---------------------------------------------------------------------------- GPUs */
+
+enum { PRODUCTS_SHOWN = 20 };
+
+static void gpu_row(const Plan *plan, Table *t, const GpuWork *w)
+{
+    Arena *a = plan->arena;
+    cell(t, show_count(a, w->kernels));
+    cell(t, show_count(a, w->products));
+    cell(t, show_count(a, w->copies));
+    cell(t, bytes(a, (int64_t)w->moved));
+    cell(t, bytes(a, (int64_t)w->least));
+    cell(t, w->least > 0 ? arena_printf(a, "%.2f", w->moved / w->least) : "-");
+}
+
+static int by_flops(const void *a, const void *b)
+{
+    const GpuGemm *x = a, *y = b;
+    double p = cost_gpu_gemm_flops(x), q = cost_gpu_gemm_flops(y);
+    if (p > q || p < q)
+        return p > q ? -1 : 1;
+    return x->op != y->op ? (x->op < y->op ? -1 : 1) : x->m != y->m ? (x->m < y->m ? -1 : 1) : 0;
+}
+
+/* Those of all stages, the longest first. */
+static void print_products(const Plan *plan, const GpuGemms *gemms, Text *out)
+{
+    Arena *a = plan->arena;
+    GpuGemm *sorted = arena_copy(a, gemms->at, sizeof *gemms->at * (size_t)gemms->n);
+    qsort(sorted, (size_t)gemms->n, sizeof *sorted, by_flops);
+    Table t = {.arena = a, .columns = 6, .left = 2};
+    static const char *const heads[] = {"product", "by", "M x N x K", "batch", "a step", "FLOPs"};
+    for (int i = 0; i < 6; i++)
+        cell(&t, heads[i]);
+    double rest = 0;
+    for (int i = 0; i < gemms->n; i++) {
+        const GpuGemm *g = &sorted[i];
+        double n = cost_gpu_gemm_flops(g);
+        if (i >= PRODUCTS_SHOWN) {
+            rest += n;
+            continue;
+        }
+        cell(&t, op_name(g->op));
+        cell(&t, cost_gpu_gemm_by(g->by));
+        cell(&t, arena_printf(a, "%lld x %lld x %lld", (long long)g->m, (long long)g->n,
+                              (long long)g->k));
+        cell(&t, g->batch > 1 ? show_count(a, g->batch) : "-");
+        cell(&t, show_count(a, g->calls));
+        cell(&t, flops(a, n));
+    }
+    text_add(out, "\n");
+    table_print(&t, out);
+    if (gemms->n > PRODUCTS_SHOWN)
+        text_printf(out, "and %d shapes more, %s; --json has all\n", gemms->n - PRODUCTS_SHOWN,
+                    flops(a, rest));
+}
+
+static void print_messages(const Plan *plan, Text *out)
+{
+    const Program *p = plan->p;
+    Arena *a = plan->arena;
+    Table t = {.arena = a, .columns = 4, .left = 2};
+    cell(&t, "from");
+    cell(&t, "to");
+    cell(&t, "messages");
+    cell(&t, "bytes");
+    for (int from = 0; from < p->devices.n; from++)
+        for (int to = 0; to < p->devices.n; to++) {
+            Traffic sum = plan_traffic(plan, from, to);
+            if (sum.messages == 0)
+                continue;
+            cell(&t, svg_escape_plain(a, p->devices.at[from].name));
+            cell(&t, svg_escape_plain(a, p->devices.at[to].name));
+            cell(&t, show_count(a, sum.messages));
+            cell(&t, show_bytes(a, sum.bytes));
+        }
+    text_add(out, "\n");
+    table_print(&t, out);
+}
+
+/* What a step launches and moves. */
+static void print_gpus(const Plan *plan, Text *out)
+{
+    const Program *p = plan->p;
+    Arena *a = plan->arena;
+    GpuWork sum = {0};
+    Table t = {.arena = a, .columns = 8, .left = 2};
+    static const char *const heads[] = {"stage",  "a step", "kernels", "products",
+                                        "copies", "moved",  "least",   "ratio"};
+    for (int i = 0; i < 8; i++)
+        cell(&t, heads[i]);
+    for (int i = 0; i < p->devices.n; i++) {
+        cell(&t, arena_printf(a, "%d", i));
+        cell(&t, svg_escape_plain(a, p->devices.at[i].name));
+        gpu_row(plan, &t, &plan->gpu[i]);
+        cost_gpu_add(a, &sum, &plan->gpu[i]);
+    }
+    cell(&t, "total");
+    cell(&t, "");
+    gpu_row(plan, &t, &sum);
+    text_add(out, "\n");
+    table_print(&t, out);
+    text_add(out, "moved = device memory that the kernels read and write, each pass over a tensor "
+                  "once;\nleast = with one pass: every operand of every call once, no scratch\n");
+    if (sum.gemms.n)
+        print_products(plan, &sum.gemms, out);
+    if (p->links.n)
+        print_messages(plan, out);
+}
+
 /* ------------------------------------------------------------------------ picture */
 
 static void put_run(char *row, const Action *a, Span span, int width, bool chunks)
@@ -290,6 +402,8 @@ void plan_text(const Plan *plan, Text *out)
     print_work(plan, out);
     text_add(out, "\n");
     print_memory(plan, out);
+    if (plan->gpu)
+        print_gpus(plan, out);
     plan_picture(plan, out);
     text_add(out, "\n");
     print_estimate(plan, out);

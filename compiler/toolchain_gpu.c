@@ -160,7 +160,7 @@ static void set_archs(Arena *a, Interrupts *held, Toolchain *t, const Options *o
 
 /* ------------------------------------------------------------------------- flags */
 
-static void set_compiling(Arena *a, Toolchain *t, const char *root, bool lineinfo)
+static void set_compiling(Arena *a, Toolchain *t, const char *root, bool lineinfo, bool lines)
 {
     static const char *const c_flags[] = {"-std=c17", "-O2", "-Wall", "-Wextra", "-isystem", NULL};
     static const char *const flags[] = {"-std=c++17", "-O3", "-Xcompiler", "-Wall,-Wextra", NULL};
@@ -174,6 +174,10 @@ static void set_compiling(Arena *a, Toolchain *t, const char *root, bool lineinf
     VEC_PUSH(a, &t->nvcc_flags, arena_printf(a, "-I%s", t->kernels));
     if (lineinfo)
         VEC_PUSH(a, &t->nvcc_flags, "-lineinfo");
+    if (lines) { /* of the host's calls, for reports */
+        VEC_PUSH(a, &t->flags, "-g");
+        VEC_PUSH(a, &t->nvcc_flags, "-g");
+    }
 }
 
 /* NVIDIA's own libraries; the runtime goes into the trainer. NULL, or what is missing. */
@@ -236,7 +240,8 @@ const char *toolchain_find_gpu(Arena *a, Interrupts *held, Toolchain *t, const O
                                "finds the CUDA Toolkit",
                             runtime);
     set_archs(a, held, t, o, dir);
-    set_compiling(a, t, root, o->lineinfo || o->target == TARGET_SIM);
+    bool sim = o->target == TARGET_SIM;
+    set_compiling(a, t, root, o->lineinfo || sim, sim);
     Words rest = t->libraries;
     t->libraries = (Words){0};
     VEC_PUSH(a, &t->libraries, rest.at[0]); /* -L of the runtime */

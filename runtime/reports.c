@@ -13,6 +13,8 @@
 
 #include "trainer.h"
 
+enum { TEAM_FROM = 128 << 10 }; /* bytes of samples that threads are worth waking for */
+
 int reports_new(Trainer *t, Problem *p)
 {
     size_t nweights = (size_t)t->model->nweights + 1;
@@ -170,20 +172,59 @@ int64_t sample_bytes(const MdlInput *input)
     return bytes;
 }
 
+typedef struct {
+    const DataSet *set;
+    int input;
+    int64_t first, bytes; /* of one sample */
+    char *out;
+    pthread_mutex_t lock;
+    int64_t bad;     /* the first sample that is wrong */
+    Problem problem; /* what is wrong with it */
+} Loading;
+
+static void sample_read(void *ctx, int64_t i)
+{
+    Loading *l = ctx;
+    Problem p = {0};
+    if (dataset_load(l->set, l->input, l->first + i, l->out + i * l->bytes, &p) == MDL_OK)
+        return;
+    pthread_mutex_lock(&l->lock);
+    if (l->problem.exit_code == 0 || i < l->bad) {
+        l->problem = p;
+        l->bad = i;
+    }
+    pthread_mutex_unlock(&l->lock);
+}
+
+int samples_read(Device *d, int input, int64_t first, void *out, Problem *p)
+{
+    const Trainer *t = d->stage.trainer;
+    int64_t n = t->model->microbatch;
+    Loading l = {.set = d->mode == MODE_EVAL ? t->eval : t->train,
+                 .input = input,
+                 .first = first,
+                 .bytes = sample_bytes(&t->model->inputs[input]),
+                 .out = out,
+                 .lock = PTHREAD_MUTEX_INITIALIZER};
+    if (l.bytes * n >= TEAM_FROM)
+        team_run(d->team, n, sample_read, &l);
+    else
+        for (int64_t i = 0; i < n && l.problem.exit_code == 0; i++)
+            sample_read(&l, i);
+    pthread_mutex_destroy(&l.lock);
+    if (l.problem.exit_code == 0)
+        return MDL_OK;
+    *p = l.problem;
+    return MDL_FAILED;
+}
+
 int samples_load(Stage *s, int input, int m, void *out)
 {
-    const Trainer *t = s->trainer;
-    const DataSet *set = device_of(s)->mode == MODE_EVAL ? t->eval : t->train;
-    int64_t bytes = sample_bytes(&t->model->inputs[input]);
-    for (int64_t i = 0; i < t->model->microbatch; i++) {
-        Problem p = {0};
-        if (dataset_load(set, input, first_sample(s, m) + i, (char *)out + i * bytes, &p) !=
-            MDL_OK) {
-            char place[TEXT_PLACE];
-            return stage_fail(s, "%s (%s)", p.text, stage_place(s, place));
-        }
-    }
-    return MDL_OK;
+    Problem p = {0};
+    char place[TEXT_PLACE];
+    if (samples_read(device_of(s), input, first_sample(s, m), out, &p) == MDL_OK)
+        return MDL_OK;
+    return stage_fail(s, "%s (%s)", p.text, stage_place(s, place));
 }
 
 /* Adds those of a micro-batch's numbers that are of samples, not of padding. */

@@ -114,6 +114,12 @@ int report_metric(Stage *s, int metric, int m, const real *value);
  * squares are read from s->squares, when the compute stream has got there. */
 int clip_gradients(Stage *s);
 
+#ifdef MDL_CUDA
+/* The passes of a step, with all that they send and receive: called or, with --cuda-graph, launched
+ * as the graph that they were captured into. They are the same in every step. */
+int step_passes(Stage *s, int (*passes)(Stage *s));
+#endif
+
 /* Brackets one phase for the trace: 'F', 'B', 'I', 'W', 'U' (update). m < 0: none. */
 void phase_begin(Stage *s, char phase, int chunk, int m);
 void phase_end(Stage *s);
@@ -225,6 +231,7 @@ typedef struct {
 #ifdef MDL_CUDA
     const struct MdlNccl
         *nccl; /* &mdl_nccl of rt_cuda.h where stages meet in NCCL; NULL: in links */
+    const char *no_graph; /* why steps do not call step_passes; NULL: they do */
 #endif
 } MdlModel;
 

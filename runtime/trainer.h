@@ -40,6 +40,7 @@ typedef struct {
     double time_limit; /* seconds; 0: none */
     double timeout;    /* seconds that a stage waits for another; 0: for ever */
     bool quiet, check_gradients, help;
+    bool cuda_graph; /* GPUs */
 } Options;
 
 int options_parse(Options *o, int argc, char **argv, Problem *p);
@@ -297,7 +298,10 @@ double norm_of(const Trainer *t, const double *squares);
 int stages_meet(Stage *s, void (*last)(Stage *s), const char *what);
 /* The part of clip_gradients that all targets share: s->norm holds this stage's squares. */
 int clip_exchange(Stage *s);
-/* Copies input `input` of the samples of micro-batch m to the host's memory. */
+/* Copies input `input` of a micro-batch's samples, the first at position `first` of the data of
+ * the device's mode, to the host's memory. */
+int samples_read(Device *d, int input, int64_t first, void *out, Problem *p);
+/* Likewise of micro-batch m of the step under way; a bad sample is a failure of the stage. */
 int samples_load(Stage *s, int input, int m, void *out);
 /* Bytes of one sample. */
 int64_t sample_bytes(const MdlInput *input);

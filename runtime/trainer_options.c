@@ -30,6 +30,7 @@ enum {
     OPT_TIME_LIMIT,
     OPT_TIMEOUT,
     OPT_CHECK_GRADIENTS,
+    OPT_CUDA_GRAPH,
     OPT_HELP,
 };
 
@@ -52,6 +53,7 @@ static const struct option long_options[] = {
     {"time-limit", required_argument, NULL, OPT_TIME_LIMIT},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"check-gradients", no_argument, NULL, OPT_CHECK_GRADIENTS},
+    {"cuda-graph", no_argument, NULL, OPT_CUDA_GRAPH},
     {"help", no_argument, NULL, OPT_HELP},
     {NULL, 0, NULL, 0}};
 
@@ -65,6 +67,8 @@ void options_help(const MdlModel *model, const char *program)
     printf("  --lr X               learning rate (%g)\n", model->hyper.lr);
     if (target_traits.teams)
         puts("  --threads N          per device; the default shares the cores");
+    else
+        puts("  --cuda-graph         launch each step's passes as one CUDA graph");
     puts("  --data NAME=PATH     samples of one input: .npy, .idx, -ubyte, .gz or .csv\n"
          "  --data PATH          one file for all inputs: .csv or .txt\n"
          "  --data synthetic     made-up samples\n"
@@ -206,6 +210,13 @@ static int option_take(Options *o, int code, const char *text, Problem *p)
     case OPT_CHECK_GRADIENTS:
         o->check_gradients = true;
         return MDL_OK;
+    case OPT_CUDA_GRAPH:
+        if (target_traits.teams)
+            return problem_set(p, EXIT_USE,
+                               "--cuda-graph is for GPUs; this trainer computes on the host's "
+                               "processor");
+        o->cuda_graph = true;
+        return MDL_OK;
     case OPT_HELP:
         o->help = true;
         return MDL_OK;
@@ -238,6 +249,10 @@ static int options_agree(const Options *o, Problem *p)
         return problem_set(p, EXIT_USE, "--load and --resume exclude each other");
     if (o->check_gradients && o->resume)
         return problem_set(p, EXIT_USE, "--check-gradients starts at step 1; use --load");
+    if (o->cuda_graph && o->trace)
+        return problem_set(p, EXIT_USE,
+                           "--cuda-graph and --trace exclude each other: the phases in a graph "
+                           "cannot be timed");
     if (o->save_every > 0 && !o->save)
         return problem_set(p, EXIT_USE, "--save-every needs --save DIR");
     if (o->export)

@@ -12,8 +12,10 @@
  * The weights are first turned to [tap, channel][m] in scratch, unless they lie so: then a
  * thread reads one tap of many channels at a constant stride, and weights in vectors. Groups
  * of few output channels, depthwise ones above all, are computed directly, a pixel a thread.
- * A sum is one chain in a fixed order: no result depends on tiles, or on how many samples a
- * call has.
+ *
+ * A sum is one chain in a fixed order; where planes are small and sums are long, as in the last
+ * layers of a network, chains of a fixed length, each with blocks of its own, and joined in
+ * order. No result depends on tiles, or on how many samples a call has.
  */
 #include "conv.cuh"
 #include "product_tile.cuh"
@@ -166,11 +168,12 @@ MDL_DEVICE void write_tile(const Geometry &s, const Tile &tile, float *y, const 
 {
     enum { TM = Tile::TM, TN = Tile::TN };
     float b[TM];
-    m0 += tile.row;
-    y += group * s.out_group + (int64_t)(s.first + m0) * s.out_plane;
+    const int rows = s.m - m0 - tile.row; /* from c[0] on */
+    const int channel = group * s.per + s.first + m0 + tile.row;
+    y += group * s.out_group + (int64_t)(s.first + m0 + tile.row) * s.out_plane;
 #pragma unroll
     for (int i = 0; i < TM; i++)
-        b[i] = bias && m0 + tile.below(i) < s.m ? bias[group * s.per + m0 + tile.below(i)] : 0;
+        b[i] = bias && tile.below(i) < rows ? bias[channel + tile.below(i)] : 0;
 #pragma unroll
     for (int j = 0; j < TN; j++) {
         const int n = n0 + tile.column + tile.beside(j);
@@ -179,7 +182,7 @@ MDL_DEVICE void write_tile(const Geometry &s, const Tile &tile, float *y, const 
         float *to = y + output_at(s, pixel_at(s, n));
 #pragma unroll
         for (int i = 0; i < TM; i++) {
-            if (m0 + tile.below(i) >= s.m)
+            if (tile.below(i) >= rows)
                 break;
             float *at = to + tile.below(i) * s.out_plane;
             if (s.wide && j % 4 == 0) {
@@ -195,6 +198,7 @@ MDL_DEVICE void write_tile(const Geometry &s, const Tile &tile, float *y, const 
     }
 }
 
+/* y: [segments] of what is computed, where there are several. */
 template <class Tile>
 static __global__ void __launch_bounds__(Tile::THREADS, Tile::MINIMUM)
     conv_product(float *__restrict__ y, const float *__restrict__ x, const float *__restrict__ a,
@@ -203,20 +207,22 @@ static __global__ void __launch_bounds__(Tile::THREADS, Tile::MINIMUM)
     __shared__ __align__(16) float weights[2][Tile::BK][Tile::BM];
     __shared__ __align__(16) float patches[2][Tile::BK][Tile::BN];
     const int tile_m = (int)blockIdx.x % s.tiles_m, rest = (int)blockIdx.x / s.tiles_m;
-    const int group = rest / s.tiles_n;
     const int m0 = tile_m * Tile::BM, n0 = rest % s.tiles_n * Tile::BN;
+    const int group = rest / s.tiles_n % s.groups, segment = rest / s.tiles_n / s.groups;
     const Patch patch = patch_at(s, x, group, n0 + (int)threadIdx.x % Tile::BN);
+    const int begin = segment * s.segment, end = min(s.depth, begin + s.segment);
     a += group * s.w_group;
+    y += segment * (s.count / s.pixels) * s.out_sample;
     Tile tile;
     Carrier<Tile> carrier;
-    if (s.depth > 0) {
-        carrier.load(s, a, patch, m0, 0);
+    if (begin < end) {
+        carrier.load(s, a, patch, m0, begin);
         carrier.store(weights[0], patches[0]);
         __syncthreads();
     }
     int buffer = 0;
-    for (int k = 0; k < s.depth; k += Tile::BK) {
-        const bool more = k + Tile::BK < s.depth;
+    for (int k = begin; k < end; k += Tile::BK) {
+        const bool more = k + Tile::BK < end;
         if (more)
             carrier.load(s, a, patch, m0, k + Tile::BK);
         tile.multiply(weights[buffer], patches[buffer]);
@@ -280,42 +286,97 @@ static __global__ void __launch_bounds__(DIRECT_BLOCK)
 
 typedef ProductTile<128, 64, 8, 8, 8, 3> LargeTile;
 typedef ProductTile<64, 64, 16, 8, 4, 4> MediumTile;
-typedef ProductTile<32, 128, 16, 4, 8, 4> LowTile;
+typedef ProductTile<32, 128, 16, 4, 8, 3> LowTile;
 
-enum { BLOCKS_WANTED = 160 /* below, tiles are made smaller */ };
+enum {
+    BLOCKS_WANTED = 160, /* below, tiles are made smaller */
+    SMALL_PLANE = 64,    /* pixels of planes whose sums are cut into short segments */
+    MEDIUM_PLANE = 256,  /* and into longer ones */
+    SEGMENT = 512
+};
+
+static int64_t segments_of(const Geometry &s)
+{
+    return s.depth > s.segment ? ceil_div(s.depth, s.segment) : 1;
+}
 
 template <class Tile>
 static int launch_tiles(const Gpu *gpu, float *y, const float *x, const float *a, const float *b,
-                        Geometry s, int64_t groups)
+                        Geometry s)
 {
     s.tiles_m = (int)ceil_div(s.m, Tile::BM);
     s.tiles_n = (int)ceil_div(s.count, Tile::BN);
-    const int64_t blocks = groups * s.tiles_m * s.tiles_n;
+    const int64_t blocks = (int64_t)s.groups * s.tiles_m * s.tiles_n * segments_of(s);
     if (blocks > INT32_MAX)
         return (int)cudaErrorInvalidValue;
     conv_product<Tile><<<(unsigned)blocks, Tile::THREADS, 0, gpu->compute>>>(y, x, a, b, s);
     return launch_status();
 }
 
-/* As tiles for `groups` groups, from the first; a: the weights turned. */
+/* As tiles; a: the weights turned. */
 static int launch_product(const Gpu *gpu, float *y, const float *x, const float *a, const float *b,
-                          const Geometry &s, int64_t groups)
+                          const Geometry &s)
 {
-    const int64_t large = groups * ceil_div(s.m, 128) * ceil_div(s.count, 64);
+    const int64_t large = s.groups * segments_of(s) * ceil_div(s.m, 128) * ceil_div(s.count, 64);
     if (s.m > 64 && large >= BLOCKS_WANTED)
-        return launch_tiles<LargeTile>(gpu, y, x, a, b, s, groups);
+        return launch_tiles<LargeTile>(gpu, y, x, a, b, s);
     if (s.m > 32)
-        return launch_tiles<MediumTile>(gpu, y, x, a, b, s, groups);
-    return launch_tiles<LowTile>(gpu, y, x, a, b, s, groups);
+        return launch_tiles<MediumTile>(gpu, y, x, a, b, s);
+    return launch_tiles<LowTile>(gpu, y, x, a, b, s);
+}
+
+/* The sums of segments, [segment][sample][group][m][pixel], joined in order. n: sums wanted. */
+static __global__ void __launch_bounds__(DIRECT_BLOCK)
+    join_segments(float *__restrict__ y, const float *__restrict__ sums,
+                  const float *__restrict__ bias, Geometry s, int segments, Divider by_m,
+                  Divider by_groups, int n)
+{
+    const int i = (int)(blockIdx.x * DIRECT_BLOCK + threadIdx.x);
+    if (i >= n)
+        return;
+    float sum = 0;
+#pragma unroll 4
+    for (int j = 0; j < segments; j++)
+        sum += sums[(int64_t)j * n + i];
+    Pixel p;
+    int pixel, m, group;
+    const int planes = divide_rest(i, s.by_pixels, &pixel);
+    const int groups = divide_rest(planes, by_m, &m);
+    p.sample = divide_rest(groups, by_groups, &group);
+    p.i = divide_rest(pixel, s.by_columns, &p.j);
+    y += group * s.out_group + (int64_t)(s.first + m) * s.out_plane;
+    y[output_at(s, p)] = finish(s, sum, bias ? bias[group * s.per + s.first + m] : 0);
+}
+
+/* As launch_product, by segments of s.segment elements whose sums go to scratch. */
+static int launch_segments(const Gpu *gpu, float *y, const float *x, const float *a, const float *b,
+                           const Geometry &s, float *sums)
+{
+    const int n = s.count * s.groups * s.m;
+    Geometry part = s;
+    part.first = part.out_h = part.out_w = 0;
+    part.out_step = 1;
+    part.out_plane = s.pixels;
+    part.out_row = (int)s.by_columns.by;
+    part.out_group = (int64_t)s.m * s.pixels;
+    part.out_sample = s.groups * part.out_group;
+    part.wide = s.pixels % 4 == 0;
+    part.relu = false;
+    const int status = launch_product(gpu, sums, x, a, NULL, part);
+    if (status)
+        return status;
+    join_segments<<<(unsigned)ceil_div(n, DIRECT_BLOCK), DIRECT_BLOCK, 0, gpu->compute>>>(
+        y, sums, b, s, (int)segments_of(s), divider_new(s.m), divider_new(s.groups), n);
+    return launch_status();
 }
 
 static int launch_direct(const Gpu *gpu, float *y, const float *x, const float *w, const float *b,
-                         Geometry s, int64_t groups)
+                         Geometry s)
 {
     const int out = s.m == 1 ? 1 : 4;
     s.tiles_m = (int)ceil_div(s.m, out);
     s.tiles_n = (int)ceil_div(s.count, DIRECT_BLOCK);
-    const int64_t blocks = groups * s.tiles_m * s.tiles_n;
+    const int64_t blocks = (int64_t)s.groups * s.tiles_m * s.tiles_n;
     if (blocks > INT32_MAX)
         return (int)cudaErrorInvalidValue;
     if (out == 1)
@@ -333,7 +394,26 @@ typedef struct {
     const float *weights;
     bool turned;
     int64_t w_row, w_group; /* where turned */
+    int64_t used;           /* elements of the scratch */
 } Part;
+
+/* How many samples have room for the sums of their segments behind the weights; the segment
+ * is set. Where not even one has, or planes are large, there is one segment. None of this
+ * depends on the number of samples. */
+static int64_t cut_segments(Geometry *s, const Part *part)
+{
+    const int64_t all = INDEX_MOST / s->pixels;
+    const int64_t room = GPU_SCRATCH / (int64_t)sizeof(float) - part->used;
+    s->segment = s->pixels <= SMALL_PLANE ? SEGMENT : 2 * SEGMENT;
+    if (!part->turned || s->pixels > MEDIUM_PLANE || s->depth < 2 * s->segment) {
+        s->segment = s->depth;
+        return all;
+    }
+    const int64_t fit = room / (segments_of(*s) * s->groups * s->m * s->pixels);
+    if (fit == 0)
+        s->segment = s->depth;
+    return fit == 0 ? all : fit;
+}
 
 /* s: of the whole convolution, but for the weights of a part that is turned. */
 static int run_part(const Gpu *gpu, float *y, const float *x, const float *b, Geometry s,
@@ -343,6 +423,7 @@ static int run_part(const Gpu *gpu, float *y, const float *x, const float *b, Ge
         return 0;
     s.first = (int)part->first;
     s.m = (int)part->width;
+    s.groups = (int)part->groups;
     if (part->turned) {
         s.w_row = (int)part->w_row;
         s.w_group = part->w_group;
@@ -350,14 +431,20 @@ static int run_part(const Gpu *gpu, float *y, const float *x, const float *b, Ge
     y += part->group * s.out_group;
     x += part->group * s.in_group;
     b = b ? b + part->group * s.per : NULL;
-    const int64_t most = INDEX_MOST / s.pixels;
+    finish_geometry(&s, 1);
+    const int64_t most = cut_segments(&s, part);
     for (int64_t from = 0; from < samples; from += most) {
-        finish_geometry(&s, int_min(most, samples - from));
+        s.count = (int)(int_min(most, samples - from) * s.pixels);
         float *to = y + from * s.out_sample;
         const float *image = x + from * s.in_sample;
-        const int status = part->turned
-                               ? launch_product(gpu, to, image, part->weights, b, s, part->groups)
-                               : launch_direct(gpu, to, image, part->weights, b, s, part->groups);
+        int status;
+        if (!part->turned)
+            status = launch_direct(gpu, to, image, part->weights, b, s);
+        else if (segments_of(s) > 1)
+            status = launch_segments(gpu, to, image, part->weights, b, s,
+                                     (float *)gpu->scratch + part->used);
+        else
+            status = launch_product(gpu, to, image, part->weights, b, s);
         if (status)
             return status;
     }
@@ -413,10 +500,12 @@ static int run_turned(const Gpu *gpu, const float *w, const Geometry &s, int64_t
     float *to = (float *)gpu->scratch;
     for (int64_t g = 0; g < all; g += groups) {
         for (int64_t m = 0; m < s.per; m += width) {
-            const Part part = {g,     int_min(groups, all - g),
-                               m,     int_min(width, s.per - m),
-                               to,    true,
-                               pitch, depth * pitch};
+            Part part = {g,     int_min(groups, all - g),
+                         m,     int_min(width, s.per - m),
+                         to,    true,
+                         pitch, depth * pitch,
+                         0};
+            part.used = part.groups * part.w_group;
             Turn turn = {};
             turn.width = (int)part.width;
             turn.pitch = (int)pitch;
@@ -454,7 +543,7 @@ int gpu_conv2d_forward(const Gpu *gpu, float *y, const float *x, const float *w,
     s.relu = relu;
     const auto run = [&](const Part &part) { return run_part(gpu, y, x, b, s, c->B, &part); };
     if (s.per <= DIRECT_CHANNELS)
-        return run(Part{0, c->groups, 0, s.per, w, false, 0, 0});
+        return run(Part{0, c->groups, 0, s.per, w, false, 0, 0, 0});
     return run_turned(gpu, w, s, c->groups, run);
 }
 
@@ -479,8 +568,8 @@ int gpu_conv2d_backward_input(const Gpu *gpu, float *dx, const float *dy, const 
     };
     phase_geometry(&s, c, 0, 0);
     if (s.per <= DIRECT_CHANNELS)
-        return run(Part{0, c->groups, 0, s.per, w, false, 0, 0});
+        return run(Part{0, c->groups, 0, s.per, w, false, 0, 0, 0});
     if (c->kernel > 1 || s.per % 4 != 0)
         return run_turned(gpu, w, s, c->groups, run);
-    return run(Part{0, c->groups, 0, s.per, w, true, s.per, s.w_group}); /* they lie so */
+    return run(Part{0, c->groups, 0, s.per, w, true, s.per, s.w_group, 0}); /* they lie so */
 }

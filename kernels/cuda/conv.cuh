@@ -44,7 +44,8 @@ typedef struct {
     int kernel;
     int64_t w_group;      /* elements of the weights */
     int w_row, w_channel; /* turned: between rows; else of m and of channel */
-    int tiles_m, tiles_n;
+    int tiles_m, tiles_n, groups;
+    int segment;     /* elements of a sum that one block adds up; a multiple of 16 */
     bool wide, relu; /* wide: four pixels are written at a time */
     Divider by_pixels, by_columns, by_channels, by_taps_w;
 } Geometry;
@@ -54,6 +55,7 @@ static inline void finish_geometry(Geometry *s, int64_t samples)
 {
     s->depth = s->channels * s->taps_h * s->taps_w;
     s->count = (int)(samples * s->pixels);
+    s->segment = s->depth;
     s->by_channels = divider_new(s->channels);
     s->by_taps_w = divider_new(int_max(1, s->taps_w));
 }

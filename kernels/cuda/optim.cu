@@ -22,11 +22,10 @@ typedef struct {
     bool first, nesterov;
 } Update;
 
-/* A first step does not read the buffer, which nobody has written. */
 MDL_DEVICE void sgd_element(const Update &u, float &w, float g, float &buffer)
 {
     const float d = g * u.scale + u.decay * w;
-    buffer = (u.first ? 0 : u.momentum * buffer) + d;
+    buffer = u.momentum * buffer + d;
     w -= u.lr * (u.nesterov ? d + u.momentum * buffer : buffer);
 }
 
@@ -49,7 +48,7 @@ template <Rule RULE, int V> MDL_DEVICE double update_elements(const Update &u, i
     if (RULE == NOTHING)
         return sum;
     Floats<V> w = load_floats<V>(u.w + i), m = {}, v = {};
-    if (RULE == ADAM || (u.m && !u.first))
+    if (RULE == ADAM || (u.m && !u.first)) /* nobody has written the buffer of a first step */
         m = load_floats<V>(u.m + i);
     if (RULE == ADAM)
         v = load_floats<V>(u.v + i);

@@ -3,8 +3,8 @@
  * A row is n contiguous elements that share a mean and a deviation: the last dimension, or a
  * group of channels of a sample. It is kept in registers by a warp, a block of 8 or one of 32
  * warps, as its length asks for, so that memory is read once and written once. A longer row is
- * cut into pieces, a block each: the pieces' sums go to scratch, and the blocks
- * of a second kernel each combine those of their row, in order, before they write their piece.
+ * cut into pieces, a block each: the pieces' sums go to scratch, and the blocks of a second kernel
+ * each combine those of their row, in order, before they write their piece.
  *
  * Means and squares of pieces are combined as Chan, Golub and LeVeque (1979) do, which loses
  * nothing where the mean is large and the deviation small.
@@ -50,21 +50,24 @@ typedef struct {
     float2 *parts; /* [rows of the launch, pieces] */
 } Norm;
 
-/* The weights of V elements from element i of the row on. */
+/* The weights of V elements from element i of the row on. No kernel writes them: __ldg tells
+ * the compiler that they can be loaded before earlier elements are stored. */
 template <bool GROUPS, int V>
 MDL_DEVICE Floats<V> load_weights(const Norm &v, const float *w, int64_t row, int64_t i)
 {
-    if (!GROUPS)
-        return load_floats<V>(w + i);
     Floats<V> same;
-    const float one = w[(int)(row % v.groups) * v.per + (int)divide((uint32_t)i, v.inner)];
+    if constexpr (!GROUPS && V == 4) {
+        const float4 four = __ldg(reinterpret_cast<const float4 *>(w + i));
+        return {four.x, four.y, four.z, four.w};
+    }
+    const float one =
+        __ldg(GROUPS ? w + (int)(row % v.groups) * v.per + divide((uint32_t)i, v.inner) : w + i);
 #pragma unroll
     for (int e = 0; e < V; e++)
         same.at[e] = one;
     return same;
 }
 
-/* The sum of x, or of the squares of x - mean, over the first n elements. */
 template <int WARPS, int V, int N> MDL_DEVICE float sum_row(const Floats<V> (&x)[N])
 {
     float sum = 0;
@@ -76,6 +79,7 @@ template <int WARPS, int V, int N> MDL_DEVICE float sum_row(const Floats<V> (&x)
     return sum;
 }
 
+/* The sum of the squares of x - mean over a row's n elements. */
 template <int WARPS, int V, int N>
 MDL_DEVICE float sum_distances(const Floats<V> (&x)[N], float mean, int n)
 {
@@ -113,7 +117,8 @@ MDL_DEVICE void store_normal(const Norm &v, int64_t row, int64_t from, int n, Fl
 }
 
 template <bool GROUPS, int WARPS, int V>
-static __global__ void __launch_bounds__(row_threads(WARPS)) norm_kept(const Norm v)
+static __global__ void __launch_bounds__(row_threads(WARPS), WARPS == 8 ? 3 : 1)
+    norm_kept(const Norm v)
 {
     __shared__ float part_sum[WARPS], part_square[WARPS];
     const int64_t row = row_here<WARPS>();

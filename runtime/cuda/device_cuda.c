@@ -12,13 +12,11 @@
 
 enum { POLL_NANOSECONDS = 20000 };
 
-/* A call of opening a device: there is no step that it would belong to. */
-#define OPEN(call) TRY(gpu_check(s, (int)(call), #call))
 #define OPEN_BLAS(call)                                                                            \
     do {                                                                                           \
         int blas_status_ = (int)(call);                                                            \
         if (blas_status_ != 0)                                                                     \
-            return gpu_check(s, GPU_BLAS + blas_status_, #call);                                   \
+            return gpu_open_check(d, GPU_BLAS + blas_status_, #call);                              \
     } while (0)
 
 int device_allocate(Device *d, Problem *p)
@@ -127,8 +125,8 @@ static int nccl_open(Device *d)
     if (!nccl)
         return MDL_OK;
     TRY(stages_meet(s, nothing, "connecting"));
-    return gpu_check(
-        s, nccl->connect(&s->nccl, t->model->nstages, s->index, t->devices[0].own->nccl_id),
+    return gpu_open_check(
+        d, nccl->connect(&s->nccl, t->model->nstages, s->index, t->devices[0].own->nccl_id),
         "ncclCommInitRank");
 }
 
@@ -148,6 +146,7 @@ int device_open(Device *d)
     TRY(memory_clear(d));
     TRY(reports_open(d));
     TRY(clock_open(d));
+    TRY(graphs_open(d));
     return nccl_open(d);
 }
 
@@ -186,6 +185,7 @@ int device_collect(Device *d)
     Stage *s = &d->stage;
     TRY(clock_mark(d));
     TRY(squares_fetch(d));
+    samples_prepare(d);
     TRY(gpu_wait(s, s->compute));
     TRY(gpu_wait(s, s->transfer));
     TRY(clock_resolve(d));
@@ -200,6 +200,7 @@ void device_close(Device *d)
     Stage *s = &d->stage;
     const Trainer *t = s->trainer;
     bool aborted = atomic_load(&t->aborted);
+    graphs_close(d); /* NCCL does not end before the graphs that it is in */
     if (s->nccl)
         gpu_note(t->model->nccl->close(s->nccl, aborted));
     s->nccl = NULL;

@@ -45,3 +45,12 @@ int gpu_problem(const Device *d, int status, const char *call, Problem *p)
     return problem_set(p, EXIT_RUN, "%s: %.*s: %s", d->plan->device, name_length(call), call,
                        gpu_status_text(status));
 }
+
+int gpu_open_check(Device *d, int status, const char *call)
+{
+    Problem p = {0};
+    if (gpu_problem(d, status, call, &p) == MDL_OK)
+        return MDL_OK;
+    trainer_abort(d->stage.trainer, &p);
+    return MDL_FAILED;
+}

@@ -75,6 +75,8 @@ static int memory_check(const MdlModel *model, const Device *d, Problem *p)
 int target_check(const Trainer *t, Problem *p)
 {
     const MdlModel *model = t->model;
+    if (t->options.cuda_graph && model->no_graph)
+        return problem_set(p, EXIT_USE, "--cuda-graph: %s", model->no_graph);
     TRY(count_check(model, p));
     for (int i = 0; i < model->nstages; i++) {
         const Device d = {.plan = model->stages[i]};

@@ -10,11 +10,6 @@
 
 enum { PHASES_EACH = 24, PHASES_BESIDES = 64, PHASES_MOST = 1 << 14 };
 
-static int event_make(Stage *s, cudaEvent_t *event)
-{
-    return gpu_check(s, (int)cudaEventCreate(event), "cudaEventCreate");
-}
-
 int clock_open(Device *d)
 {
     Stage *s = &d->stage;
@@ -27,13 +22,13 @@ int clock_open(Device *d)
     if (!c->phases)
         return stage_fail(s, "stage %d (%s): out of memory", s->index, d->plan->device);
     for (int i = 0; i < c->room; i++) {
-        TRY(event_make(s, &c->phases[i].begin));
-        TRY(event_make(s, &c->phases[i].end));
+        OPEN(cudaEventCreate(&c->phases[i].begin));
+        OPEN(cudaEventCreate(&c->phases[i].end));
     }
-    TRY(event_make(s, &c->base[0]));
-    TRY(event_make(s, &c->base[1]));
-    TRY(gpu_check(s, (int)cudaEventRecord(c->base[0], s->compute), "cudaEventRecord"));
-    TRY(gpu_wait(s, s->compute));
+    OPEN(cudaEventCreate(&c->base[0]));
+    OPEN(cudaEventCreate(&c->base[1]));
+    OPEN(cudaEventRecord(c->base[0], s->compute));
+    OPEN(cudaStreamSynchronize(s->compute));
     c->since = (double)(time_now() - s->trainer->started);
     return MDL_OK;
 }

@@ -2,7 +2,8 @@
  *
  * Both go through pinned memory on the stream `compute`. Samples are converted on the host
  * and copied; each micro-batch of each input has a place of its own, which is free again when
- * the step has ended. Losses, metrics and squares are copied to the host, and counted in the
+ * the step has ended. While a GPU works on a batch, those of the next one are converted to a
+ * second set of places. Losses, metrics and squares are copied to the host, and counted in the
  * order of the calls when the stream has been waited for.
  */
 #include <stdlib.h>
@@ -38,12 +39,13 @@ static int64_t pinned_cut(Device *d, char *pinned)
         own->values = (float *)(void *)(pinned + at);
     }
     at += part_bytes(own->room * model->microbatch * (int64_t)sizeof(float));
-    for (int i = 0; i < model->ninputs; i++) {
-        if (!input_loaded(d, i))
+    for (int i = 0; i < 2 * model->ninputs; i++) {
+        int input = i / 2;
+        if (!input_loaded(d, input))
             continue;
         if (pinned)
-            own->samples[i] = pinned + at;
-        at += samples_bytes(model, i) * model->microbatches;
+            own->staging[i % 2].samples[input] = pinned + at;
+        at += samples_bytes(model, input) * model->microbatches;
     }
     return at;
 }
@@ -54,15 +56,21 @@ int reports_open(Device *d)
     const MdlModel *model = s->trainer->model;
     struct DeviceOwn *own = d->own;
     void *pinned = NULL;
-    own->batch = 1;
+    size_t inputs = (size_t)model->ninputs;
     own->room = model->microbatches * (1 + model->nmetrics);
     own->numbers = calloc((size_t)own->room, sizeof *own->numbers);
-    own->samples = calloc((size_t)model->ninputs, sizeof *own->samples);
-    own->loaded = calloc((size_t)model->ninputs * (size_t)model->microbatches, sizeof(int64_t));
-    if (!own->numbers || !own->samples || !own->loaded)
+    bool made = own->numbers != NULL;
+    for (int i = 0; i < 2; i++) {
+        Staging *to = &own->staging[i];
+        to->base = -1;
+        to->samples = calloc(inputs, sizeof *to->samples);
+        to->there = calloc(inputs * (size_t)model->microbatches, sizeof *to->there);
+        made = made && to->samples && to->there;
+    }
+    if (!made)
         return stage_fail(s, "stage %d (%s): out of memory", s->index, d->plan->device);
     size_t bytes = (size_t)pinned_cut(d, NULL);
-    TRY(gpu_check(s, (int)cudaHostAlloc(&pinned, bytes, cudaHostAllocDefault), "cudaHostAlloc"));
+    OPEN(cudaHostAlloc(&pinned, bytes, cudaHostAllocDefault));
     own->pinned = pinned;
     pinned_cut(d, own->pinned);
     return MDL_OK;
@@ -74,28 +82,85 @@ void reports_close(Device *d)
     if (own->pinned)
         gpu_note((int)cudaFreeHost(own->pinned));
     free(own->numbers);
-    free(own->samples);
-    free(own->loaded);
+    for (int i = 0; i < 2; i++) {
+        free(own->staging[i].samples);
+        free(own->staging[i].there);
+    }
+}
+
+/* Makes it the staging of the batch at `base`; what it held of another is gone. */
+static void staging_begin(Staging *to, const MdlModel *model, Mode mode, int64_t base)
+{
+    if (to->mode == mode && to->base == base)
+        return;
+    to->mode = mode;
+    to->base = base;
+    memset(to->there, 0, (size_t)model->ninputs * (size_t)model->microbatches * sizeof *to->there);
+}
+
+/* Converts the samples of the batch under way to their place, where they are not there yet. */
+static int sample_place_fill(Device *d, int input, int m)
+{
+    const MdlModel *model = d->stage.trainer->model;
+    Staging *to = &d->own->staging[d->own->current];
+    staging_begin(to, model, d->mode, d->base);
+    bool *there = &to->there[(int64_t)input * model->microbatches + m];
+    if (!*there)
+        TRY(samples_load(&d->stage, input, m, to->samples[input] + samples_bytes(model, input) * m));
+    *there = true;
+    return MDL_OK;
+}
+
+int samples_complete(Device *d, const bool *loads)
+{
+    const MdlModel *model = d->stage.trainer->model;
+    for (int m = 0; m < model->microbatches; m++)
+        for (int i = 0; i < model->ninputs; i++)
+            if (loads[(int64_t)i * model->microbatches + m])
+                TRY(sample_place_fill(d, i, m));
+    return MDL_OK;
 }
 
 int data_load(Stage *s, int input, int m, void *buffer)
 {
     Device *d = device_of(s);
-    struct DeviceOwn *own = d->own;
     const MdlModel *model = s->trainer->model;
+    const Staging *from = &d->own->staging[d->own->current];
     char place[TEXT_PLACE];
-    if (!own->samples[input])
+    if (!from->samples[input])
         return stage_fail(s, "%s: input '%s' is none that the stage is to load",
                           stage_place(s, place), model->inputs[input].name);
-    char *from = own->samples[input] + samples_bytes(model, input) * m;
-    int64_t *loaded = &own->loaded[(int64_t)input * model->microbatches + m];
-    /* Two parts of a stage may load the same samples: these are on their way already. */
-    if (*loaded != own->batch)
-        TRY(samples_load(s, input, m, from));
-    *loaded = own->batch;
+    if (!d->own->graphs.capturing)
+        TRY(sample_place_fill(d, input, m));
+    const char *samples = from->samples[input] + samples_bytes(model, input) * m;
     size_t bytes = (size_t)(model->microbatch * sample_bytes(&model->inputs[input]));
-    CUDA(cudaMemcpyAsync(buffer, from, bytes, cudaMemcpyHostToDevice, s->compute));
+    CUDA(cudaMemcpyAsync(buffer, samples, bytes, cudaMemcpyHostToDevice, s->compute));
     return MDL_OK;
+}
+
+/* A bad sample is reported when its own step asks for it, so here it is only left out. */
+void samples_prepare(Device *d)
+{
+    const Trainer *t = d->stage.trainer;
+    const MdlModel *model = t->model;
+    const Staging *now = &d->own->staging[d->own->current];
+    Staging *next = &d->own->staging[!d->own->current];
+    int64_t base = d->base + model->batch;
+    bool more = d->mode == MODE_TRAIN  ? d->stage.step < t->steps
+                : d->mode == MODE_EVAL ? base < t->eval_end
+                                       : false;
+    if (!more || now->mode != d->mode || now->base != d->base)
+        return;
+    staging_begin(next, model, d->mode, base);
+    for (int i = 0; i < model->ninputs; i++)
+        for (int m = 0; m < model->microbatches; m++) {
+            int64_t at = (int64_t)i * model->microbatches + m;
+            Problem p = {0};
+            if (now->there[at] && !next->there[at])
+                next->there[at] =
+                    samples_read(d, i, base + m * model->microbatch,
+                                 next->samples[i] + samples_bytes(model, i) * m, &p) == MDL_OK;
+        }
 }
 
 static int numbers_send(Stage *s, int metric, int m, const real *from)
@@ -169,7 +234,7 @@ int reports_collect(Device *d)
 {
     if (d->mode == MODE_TRAIN)
         squares_merge(d);
-    d->own->batch++;
+    d->own->current = !d->own->current;
     return numbers_count(d);
 }
 

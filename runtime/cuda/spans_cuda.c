@@ -10,14 +10,14 @@ static int span_copy(const Span *span, bool to_host, Problem *p)
 {
     const Device *d = span->device;
     void *gpu = d->stage.memory + span->offset;
-    TRY(gpu_problem(d, cudaSetDevice(d->plan->gpu), "cudaSetDevice", p));
+    TRY(gpu_problem(d, (int)cudaSetDevice(d->plan->gpu), "cudaSetDevice", p));
     TRY(gpu_problem(d,
-                    cudaMemcpyAsync(to_host ? span->at : gpu, to_host ? gpu : span->at,
-                                    (size_t)span->bytes,
-                                    to_host ? cudaMemcpyDeviceToHost : cudaMemcpyHostToDevice,
-                                    d->stage.compute),
+                    (int)cudaMemcpyAsync(to_host ? span->at : gpu, to_host ? gpu : span->at,
+                                         (size_t)span->bytes,
+                                         to_host ? cudaMemcpyDeviceToHost : cudaMemcpyHostToDevice,
+                                         d->stage.compute),
                     "cudaMemcpyAsync", p));
-    return gpu_problem(d, cudaStreamSynchronize(d->stage.compute), "cudaStreamSynchronize", p);
+    return gpu_problem(d, (int)cudaStreamSynchronize(d->stage.compute), "cudaStreamSynchronize", p);
 }
 
 int span_open(Span *span, Device *d, int64_t offset, int64_t bytes, unsigned use, Problem *p)

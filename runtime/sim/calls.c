@@ -31,16 +31,19 @@ int sim_current_device(void)
     return thread.device;
 }
 
-void sim_noticed(void)
+void *sim_caller(void)
 {
-    thread.unnoticed = false;
+    return thread.caller;
 }
 
 void sim_enter(const char *call, SimCallKind kind, void *caller)
 {
     sim_lock();
+    if (thread.depth > 1)
+        return; /* one library calls another */
+    clock_host_begin();
     thread.call = call;
-    thread.caller = caller;
+    thread.caller = caller_note(caller);
     thread.detail[0] = 0;
     if (thread.in_callback && kind != SIM_CALL_QUERY)
         sim_report(SIM_MISUSE, "%s: a host function in a stream must not call CUDA", call);
@@ -48,9 +51,33 @@ void sim_enter(const char *call, SimCallKind kind, void *caller)
         return;
     char where[256];
     thread.unnoticed = false;
-    caller_describe(caller, where, sizeof where);
+    caller_describe(thread.caller, where, sizeof where);
     sim_report(SIM_AFTER_FAILURE, "%s%s%s goes on after %s, which nobody looked at", call,
                *where ? " at " : "", where, thread.failed);
+}
+
+/* A launch by <<<>>> that failed: no value told the program. */
+static char failed_launch[sizeof thread.failed];
+static const HostThread *failed_thread;
+
+void sim_noticed(void)
+{
+    thread.unnoticed = false;
+    if (failed_thread == &thread)
+        failed_thread = NULL;
+}
+
+void call_launch_failed(void)
+{
+    snprintf(failed_launch, sizeof failed_launch, "%s", thread.failed);
+    failed_thread = &thread;
+}
+
+void calls_end(void)
+{
+    if (failed_thread)
+        sim_report(SIM_AFTER_FAILURE, "the program ends after %s, which nobody looked at",
+                   failed_launch);
 }
 
 static void call_failed(const char *call, const char *error)

@@ -6,7 +6,6 @@
  * before the capture ends.
  */
 #include <stdlib.h>
-#include <string.h>
 
 #include "capture.h"
 
@@ -115,7 +114,8 @@ bool capture_take(SimStream *s, SimOp *op)
     GraphNode *node = &g->nodes[g->nnodes];
     *node = (GraphNode){.op = op, .lane = s->capture_lane, .nafter = s->ncapture_tail};
     node->after = grown(NULL, s->ncapture_tail, sizeof *node->after);
-    memcpy(node->after, s->capture_tail, (size_t)s->ncapture_tail * sizeof *node->after);
+    for (int i = 0; i < s->ncapture_tail; i++)
+        node->after[i] = s->capture_tail[i];
     s->ncapture_tail = 0;
     tail_add(s, g->nnodes++);
     return true;
@@ -129,7 +129,8 @@ void capture_record(SimStream *s, SimEvent *e)
     free(e->nodes);
     e->nodes = grown(NULL, s->ncapture_tail, sizeof *e->nodes);
     e->nnodes = s->ncapture_tail;
-    memcpy(e->nodes, s->capture_tail, (size_t)e->nnodes * sizeof *e->nodes);
+    for (int i = 0; i < e->nnodes; i++)
+        e->nodes[i] = s->capture_tail[i];
 }
 
 cudaError_t capture_wait(SimStream *s, SimEvent *e)

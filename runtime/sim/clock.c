@@ -12,20 +12,50 @@
 
 #include "host.h"
 
+static void entries_raise(uint32_t *into, int n, const uint32_t *from, int nfrom)
+{
+    for (int i = 0; i < nfrom; i++)
+        if (i >= n || into[i] < from[i])
+            into[i] = from[i];
+}
+
 void sim_clock_join(SimClock *into, const SimClock *from)
 {
-    for (int i = 0; i < from->n; i++)
-        if (i >= into->n || into->at[i] < from->at[i])
-            into->at[i] = from->at[i];
+    entries_raise(into->at, into->n, from->at, from->n);
+    entries_raise(into->sure, into->n, from->sure, from->n);
     if (into->n < from->n)
         into->n = from->n;
 }
 
+/* What host threads have waited for: all of them, and this one. Threads tell each other in
+ * ways that are not seen here, so work comes after what any thread has waited for; but a
+ * receive does not come after a kernel because the kernel's thread happened to be faster than
+ * the sender's. A new thread knows what was known at its first call. */
 static SimClock host_clock;
+static _Thread_local SimClock thread_clock;
+static _Thread_local bool thread_known;
 
-SimClock *clock_of_host(void)
+void clock_host_begin(void)
 {
-    return &host_clock;
+    if (thread_known)
+        return;
+    entries_raise(thread_clock.sure, 0, host_clock.at, host_clock.n);
+    thread_clock.n = host_clock.n;
+    thread_known = true;
+}
+
+void clock_host_learn(const SimClock *from)
+{
+    sim_clock_join(&thread_clock, from);
+    sim_clock_join(&host_clock, from);
+}
+
+void clock_host_tell(SimClock *into)
+{
+    entries_raise(into->at, into->n, host_clock.at, host_clock.n);
+    entries_raise(into->sure, into->n, thread_clock.sure, host_clock.n);
+    if (into->n < host_clock.n)
+        into->n = host_clock.n;
 }
 
 int64_t time_now_ns(void)

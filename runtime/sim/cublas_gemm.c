@@ -97,8 +97,9 @@ static cublasStatus_t gemm(cublasHandle_t handle, const GemmCall *g, const char 
         return CUBLAS_STATUS_INVALID_VALUE;
     status = sim_product_types(g->compute, g->type_a, g->type_b, g->type_c, &in_double, &unknown);
     if (unknown) {
-        sim_report(SIM_UNKNOWN, "%s: compute type %d with data of types %d, %d, %d is not simulated",
-                   call, (int)g->compute, (int)g->type_a, (int)g->type_b, (int)g->type_c);
+        sim_report(SIM_UNKNOWN,
+                   "%s: compute type %d with data of types %d, %d, %d is not simulated", call,
+                   (int)g->compute, (int)g->type_a, (int)g->type_b, (int)g->type_c);
         return CUBLAS_STATUS_NOT_SUPPORTED;
     }
     if (status != CUBLAS_STATUS_SUCCESS)
@@ -198,30 +199,27 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
     BLAS_CALL(SIM_CALL_WORK, gemm(handle, &(GemmCall){COMMON, ONE, EX_TYPES}, __func__));
 }
 
-cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t transa,
-                                          cublasOperation_t transb, int m, int n, int k,
-                                          const void *alpha, const void *A, cudaDataType Atype,
-                                          int lda, long long strideA, const void *B,
-                                          cudaDataType Btype, int ldb, long long strideB,
-                                          const void *beta, void *C, cudaDataType Ctype, int ldc,
-                                          long long strideC, int batch, cublasComputeType_t compute,
-                                          cublasGemmAlgo_t algo)
+cublasStatus_t cublasGemmStridedBatchedEx(
+    cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,
+    const void *alpha, const void *A, cudaDataType Atype, int lda, long long strideA, const void *B,
+    cudaDataType Btype, int ldb, long long strideB, const void *beta, void *C, cudaDataType Ctype,
+    int ldc, long long strideC, int batch, cublasComputeType_t compute, cublasGemmAlgo_t algo)
 {
     (void)algo;
     BLAS_CALL(SIM_CALL_WORK, gemm(handle, &(GemmCall){COMMON, STRIDED, EX_TYPES}, __func__));
 }
 
 cublasStatus_t cublasGemmBatchedEx(cublasHandle_t handle, cublasOperation_t transa,
-                                   cublasOperation_t transb, int m, int n, int k,
-                                   const void *alpha, const void *const A[], cudaDataType Atype,
-                                   int lda, const void *const B[], cudaDataType Btype, int ldb,
+                                   cublasOperation_t transb, int m, int n, int k, const void *alpha,
+                                   const void *const A[], cudaDataType Atype, int lda,
+                                   const void *const B[], cudaDataType Btype, int ldb,
                                    const void *beta, void *const Carray[], cudaDataType Ctype,
                                    int ldc, int batch, cublasComputeType_t compute,
                                    cublasGemmAlgo_t algo)
 {
     void *C = (void *)(uintptr_t)Carray;
     (void)algo;
-    BLAS_CALL(SIM_CALL_WORK,
-              gemm(handle, &(GemmCall){COMMON, .batch = batch, .pointers = true, EX_TYPES},
-                   __func__));
+    BLAS_CALL(
+        SIM_CALL_WORK,
+        gemm(handle, &(GemmCall){COMMON, .batch = batch, .pointers = true, EX_TYPES}, __func__));
 }

@@ -23,7 +23,7 @@ typedef struct {
 typedef struct {
     VectorKind kind;
     int64_t n, step_x, step_y;
-    uint64_t x, y;   /* y: of ADD and DOT */
+    uint64_t x, y; /* y: of ADD and DOT */
     ProductScalar alpha;
     uint64_t result; /* in device memory, or */
     Waited *waited;
@@ -180,28 +180,28 @@ static cublasStatus_t vector(cublasHandle_t handle, VectorOp v, const float *alp
 
 cublasStatus_t cublasSscal_v2(cublasHandle_t handle, int n, const float *alpha, float *x, int incx)
 {
-    BLAS_CALL(SIM_CALL_WORK, vector(handle, (VectorOp){.kind = VECTOR_SCALE, .n = n, X}, alpha,
-                                    NULL, __func__));
+    BLAS_CALL(SIM_CALL_WORK,
+              vector(handle, (VectorOp){.kind = VECTOR_SCALE, .n = n, X}, alpha, NULL, __func__));
 }
 
 cublasStatus_t cublasSaxpy_v2(cublasHandle_t handle, int n, const float *alpha, const float *x,
                               int incx, float *y, int incy)
 {
-    BLAS_CALL(SIM_CALL_WORK, vector(handle, (VectorOp){.kind = VECTOR_ADD, .n = n, X, Y}, alpha,
-                                    NULL, __func__));
+    BLAS_CALL(SIM_CALL_WORK,
+              vector(handle, (VectorOp){.kind = VECTOR_ADD, .n = n, X, Y}, alpha, NULL, __func__));
 }
 
 cublasStatus_t cublasSdot_v2(cublasHandle_t handle, int n, const float *x, int incx, const float *y,
                              int incy, float *result)
 {
-    BLAS_CALL(SIM_CALL_WORK, vector(handle, (VectorOp){.kind = VECTOR_DOT, .n = n, X, Y}, NULL,
-                                    result, __func__));
+    BLAS_CALL(SIM_CALL_WORK,
+              vector(handle, (VectorOp){.kind = VECTOR_DOT, .n = n, X, Y}, NULL, result, __func__));
 }
 
 cublasStatus_t cublasSnrm2_v2(cublasHandle_t handle, int n, const float *x, int incx, float *result)
 {
-    BLAS_CALL(SIM_CALL_WORK, vector(handle, (VectorOp){.kind = VECTOR_NORM, .n = n, X}, NULL,
-                                    result, __func__));
+    BLAS_CALL(SIM_CALL_WORK,
+              vector(handle, (VectorOp){.kind = VECTOR_NORM, .n = n, X}, NULL, result, __func__));
 }
 
 /* ------------------------------------------------------------- matrix times vector */
@@ -354,8 +354,8 @@ static cublasStatus_t sum_enqueue(cublasHandle_t handle, SumOp *s, const float *
     if (!stream)
         return CUBLAS_STATUS_EXECUTION_FAILED;
     snprintf(s->call, sizeof s->call, "%s", call);
-    SimOp *op = sim_op_new(SIM_OP_RUN, sizeof *s, "%s %lldx%lld", call, (long long)s->m,
-                           (long long)s->n);
+    SimOp *op =
+        sim_op_new(SIM_OP_RUN, sizeof *s, "%s %lldx%lld", call, (long long)s->m, (long long)s->n);
     *(SumOp *)op->data = *s;
     op->run = sum_run;
     sim_enqueue(stream, op);

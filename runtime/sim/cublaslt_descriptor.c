@@ -23,9 +23,9 @@ static long alive;
 
 static const char *kind_name(DescriptorKind kind)
 {
-    return kind == DESCRIPTOR_LAYOUT    ? "cublasLtMatrixLayout_t"
-           : kind == DESCRIPTOR_MATMUL  ? "cublasLtMatmulDesc_t"
-                                        : "cublasLtMatmulPreference_t";
+    return kind == DESCRIPTOR_LAYOUT   ? "cublasLtMatrixLayout_t"
+           : kind == DESCRIPTOR_MATMUL ? "cublasLtMatmulDesc_t"
+                                       : "cublasLtMatmulPreference_t";
 }
 
 static void report_leaks(void)
@@ -165,9 +165,9 @@ static cublasStatus_t layout_create(cublasLtMatrixLayout_t *layout, cudaDataType
                                     uint64_t rows, uint64_t cols, int64_t ld)
 {
     cublasStatus_t status = create((void **)layout, sizeof **layout);
-    return status != CUBLAS_STATUS_SUCCESS ? status
-                                           : cublasLtMatrixLayoutInit_internal(
-                                                 *layout, sizeof **layout, type, rows, cols, ld);
+    return status != CUBLAS_STATUS_SUCCESS
+               ? status
+               : cublasLtMatrixLayoutInit_internal(*layout, sizeof **layout, type, rows, cols, ld);
 }
 
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *layout, cudaDataType type,
@@ -185,8 +185,8 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
                                                 cublasLtMatrixLayoutAttribute_t attribute,
                                                 const void *value, size_t size)
 {
-    BLAS_CALL(SIM_CALL_WORK, set(layout, DESCRIPTOR_LAYOUT, layout_fields, (int)attribute, value,
-                                 size, __func__));
+    BLAS_CALL(SIM_CALL_WORK,
+              set(layout, DESCRIPTOR_LAYOUT, layout_fields, (int)attribute, value, size, __func__));
 }
 
 cublasStatus_t cublasLtMatrixLayoutGetAttribute(cublasLtMatrixLayout_t layout,
@@ -261,8 +261,8 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
                                               cublasLtMatmulDescAttributes_t attribute,
                                               const void *value, size_t size)
 {
-    BLAS_CALL(SIM_CALL_WORK, set(desc, DESCRIPTOR_MATMUL, matmul_fields, (int)attribute, value,
-                                 size, __func__));
+    BLAS_CALL(SIM_CALL_WORK,
+              set(desc, DESCRIPTOR_MATMUL, matmul_fields, (int)attribute, value, size, __func__));
 }
 
 cublasStatus_t cublasLtMatmulDescGetAttribute(cublasLtMatmulDesc_t desc,

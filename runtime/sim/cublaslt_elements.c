@@ -33,8 +33,8 @@ static cublasStatus_t types_of_float(cudaDataType a, cudaDataType b, cudaDataTyp
         return CUBLAS_STATUS_SUCCESS;
     }
     bool half = a == CUDA_R_16F || a == CUDA_R_16BF;
-    bool fits = a == b && (half ? !fast && (c == a || c == CUDA_R_32F)
-                                : a == CUDA_R_32F && c == CUDA_R_32F);
+    bool fits = a == b &&
+                (half ? !fast && (c == a || c == CUDA_R_32F) : a == CUDA_R_32F && c == CUDA_R_32F);
     return fits ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
 }
 

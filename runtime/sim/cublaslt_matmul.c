@@ -101,8 +101,9 @@ static cublasStatus_t types_fit(const Matmul *m, Product *p, const char *call)
         (cublasComputeType_t)d->compute_type, (cudaDataType)m->a.type, (cudaDataType)m->b.type,
         (cudaDataType)m->d.type, &p->in_double, &not_simulated);
     if (not_simulated) {
-        sim_report(SIM_UNKNOWN, "%s: compute type %d with data of types %u, %u, %u is not simulated",
-                   call, d->compute_type, m->a.type, m->b.type, m->d.type);
+        sim_report(SIM_UNKNOWN,
+                   "%s: compute type %d with data of types %u, %u, %u is not simulated", call,
+                   d->compute_type, m->a.type, m->b.type, m->d.type);
         return CUBLAS_STATUS_NOT_SUPPORTED;
     }
     if (status != CUBLAS_STATUS_SUCCESS)
@@ -177,8 +178,8 @@ static cublasStatus_t pointers(const Matmul *m, Product *p, const void *alpha, c
 {
     const MatmulDescriptor *desc = &m->desc;
     bool on_device = desc->pointer_mode == CUBLASLT_POINTER_MODE_DEVICE;
-    bool bias = product_epilogue_reads_bias(p->epilogue) ||
-                product_epilogue_writes_bias(p->epilogue);
+    bool bias =
+        product_epilogue_reads_bias(p->epilogue) || product_epilogue_writes_bias(p->epilogue);
     if (!alpha || !beta || !a || !b || !d || (bias && !desc->bias) ||
         (product_epilogue_has_aux(p->epilogue) && !desc->aux))
         return CUBLAS_STATUS_INVALID_VALUE;
@@ -291,20 +292,17 @@ static cublasStatus_t choose(const Matmul *m, const void *preference, int asked,
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
-                                              cublasLtMatrixLayout_t Adesc,
-                                              cublasLtMatrixLayout_t Bdesc,
-                                              cublasLtMatrixLayout_t Cdesc,
-                                              cublasLtMatrixLayout_t Ddesc,
-                                              cublasLtMatmulPreference_t preference, int asked,
-                                              cublasLtMatmulHeuristicResult_t results[],
-                                              int *returned)
+cublasStatus_t
+cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
+                               cublasLtMatrixLayout_t Adesc, cublasLtMatrixLayout_t Bdesc,
+                               cublasLtMatrixLayout_t Cdesc, cublasLtMatrixLayout_t Ddesc,
+                               cublasLtMatmulPreference_t preference, int asked,
+                               cublasLtMatmulHeuristicResult_t results[], int *returned)
 {
     Matmul m;
     cublasStatus_t why;
-    BLAS_CALL(SIM_CALL_WORK,
-              !sim_blas_handle_anywhere(handle, __func__, &why) ? why
-              : descriptors(&m, desc, Adesc, Bdesc, Cdesc, Ddesc, __func__)
-                  ? choose(&m, preference, asked, results, returned, __func__)
-                  : CUBLAS_STATUS_INVALID_VALUE);
+    BLAS_CALL(SIM_CALL_WORK, !sim_blas_handle_anywhere(handle, __func__, &why) ? why
+                             : descriptors(&m, desc, Adesc, Bdesc, Cdesc, Ddesc, __func__)
+                                 ? choose(&m, preference, asked, results, returned, __func__)
+                                 : CUBLAS_STATUS_INVALID_VALUE);
 }

@@ -17,14 +17,34 @@ typedef struct {
     ProductExtras extras;
 } Operands;
 
-static void *room(int64_t bytes)
+/* Memory that is kept from product to product: one runs at a time. */
+typedef enum {
+    ROOM_PACKED,
+    ROOM_SCRATCH,
+    ROOM_OUT,
+    ROOM_LINE,
+    ROOM_SUMS,
+    ROOM_OPERANDS,
+    ROOMS
+} Room;
+
+static void *room(Room which, int64_t bytes)
 {
-    void *p = aligned_alloc(64, ((size_t)bytes + 127) / 64 * 64);
-    if (!p) {
+    static struct {
+        void *data;
+        size_t size;
+    } rooms[ROOMS];
+    size_t size = ((size_t)bytes + 127) / 64 * 64;
+    if (rooms[which].size >= size)
+        return rooms[which].data;
+    free(rooms[which].data);
+    rooms[which].size = size;
+    rooms[which].data = aligned_alloc(64, size);
+    if (!rooms[which].data) {
         fputs("mdl-sim: out of memory\n", stderr);
         exit(EXIT_FAILURE);
     }
-    return p;
+    return rooms[which].data;
 }
 
 bool sim_product_scalar(ProductScalar *scalar, const void *pointer, bool on_device, bool in_double,
@@ -139,8 +159,8 @@ static bool matrices(SimOp *op, const Product *p, const ProductMatrix *m, SimAcc
     }
     for (int i = 0; i < p->batch; i++) {
         void **place = (void **)(void *)((char *)&operands[i] + offset);
-        uint64_t address = m->pointers ? pointers[i]
-                                       : m->address + (uint64_t)(i * m->stride * size);
+        uint64_t address =
+            m->pointers ? pointers[i] : m->address + (uint64_t)(i * m->stride * size);
         if (packed)
             *place = first + i * elements * size;
         else if (i > 0 && !m->pointers && m->stride == 0)
@@ -270,12 +290,14 @@ static void multiply_float(const Product *p, Operands *o, double alpha, double b
     TileMatrix a = tile_matrix(&p->a, p->transpose_a, o->a);
     TileMatrix b = tile_matrix(&p->b, p->transpose_b, o->b);
     int64_t height = tile_height_f32(p->m), wide = sizeof(float);
-    float *packed = room(height * p->k * wide), *scratch = room(TILE_PANEL * p->k * wide);
-    float *out = room(height * TILE_PANEL * wide), *line = room(p->m * wide);
+    float *packed = room(ROOM_PACKED, height * p->k * wide);
+    float *scratch = room(ROOM_SCRATCH, TILE_PANEL * p->k * wide);
+    float *out = room(ROOM_OUT, height * TILE_PANEL * wide);
+    float *line = room(ROOM_LINE, p->m * wide);
     bool gradient = p->epilogue == CUBLASLT_EPILOGUE_DRELU_BGRAD ||
                     p->epilogue == CUBLASLT_EPILOGUE_DGELU_BGRAD;
     if (gradient) {
-        o->extras.sums = room(p->m * wide);
+        o->extras.sums = room(ROOM_SUMS, p->m * wide);
         memset(o->extras.sums, 0, (size_t)(p->m * wide));
     }
     tile_pack_f32(p->m, p->k, &a, packed);
@@ -289,11 +311,6 @@ static void multiply_float(const Product *p, Operands *o, double alpha, double b
         sim_product_store(o->extras.sums, p->m, o->extras.bias, p->bias_type, 1);
     else if (product_epilogue_writes_bias(p->epilogue))
         product_sum_operand(p, o->a, o->b, o->extras.bias);
-    free(o->extras.sums);
-    free(packed);
-    free(scratch);
-    free(out);
-    free(line);
 }
 
 static void multiply_double(const Product *p, const Operands *o, double alpha, double beta)
@@ -301,37 +318,34 @@ static void multiply_double(const Product *p, const Operands *o, double alpha, d
     TileMatrix a = tile_matrix(&p->a, p->transpose_a, o->a);
     TileMatrix b = tile_matrix(&p->b, p->transpose_b, o->b);
     int64_t height = tile_height_f64(p->m), wide = sizeof(double), step, step_c = 1;
-    double *packed = room(height * p->k * wide), *scratch = room(TILE_PANEL * p->k * wide);
-    double *out = room(height * TILE_PANEL * wide);
+    double *packed = room(ROOM_PACKED, height * p->k * wide);
+    double *scratch = room(ROOM_SCRATCH, TILE_PANEL * p->k * wide);
+    double *out = room(ROOM_OUT, height * TILE_PANEL * wide);
     tile_pack_f64(p->m, p->k, &a, packed);
     for (int64_t from = 0; from < p->n; from += TILE_PANEL) {
         int64_t n = p->n - from < TILE_PANEL ? p->n - from : TILE_PANEL;
         tile_panel_f64(p->m, n, p->k, packed, &b, from, scratch, out);
         for (int64_t j = 0; j < n; j++) {
             double *d = (double *)(void *)column_of(&p->d, o->d, from + j, &step);
-            const double *c = beta == 0 ? NULL
-                                        : (const double *)(void *)column_of(&p->c, o->c, from + j,
-                                                                            &step_c);
+            const double *c =
+                beta == 0 ? NULL
+                          : (const double *)(void *)column_of(&p->c, o->c, from + j, &step_c);
             for (int64_t i = 0; i < p->m; i++) {
                 double value = alpha * out[j * height + i];
                 d[i * step] = c ? value + beta * c[i * step_c] : value;
             }
         }
     }
-    free(packed);
-    free(scratch);
-    free(out);
 }
 
 /* ------------------------------------------------------------------ operation */
 
 static bool product_ranges(SimOp *op, const Product *p, Operands *operands, double beta)
 {
-    uint64_t noted = p->workspace_bytes < BLAS_WORKSPACE_NOTED ? p->workspace_bytes
-                                                               : BLAS_WORKSPACE_NOTED;
-    if (p->k > 0 &&
-        (!matrices(op, p, &p->a, SIM_READ, "A", operands, offsetof(Operands, a)) ||
-         !matrices(op, p, &p->b, SIM_READ, "B", operands, offsetof(Operands, b))))
+    uint64_t noted =
+        p->workspace_bytes < BLAS_WORKSPACE_NOTED ? p->workspace_bytes : BLAS_WORKSPACE_NOTED;
+    if (p->k > 0 && (!matrices(op, p, &p->a, SIM_READ, "A", operands, offsetof(Operands, a)) ||
+                     !matrices(op, p, &p->b, SIM_READ, "B", operands, offsetof(Operands, b))))
         return false;
     if (beta != 0 && !matrices(op, p, &p->c, SIM_READ, "C", operands, offsetof(Operands, c)))
         return false;
@@ -351,7 +365,7 @@ static void product_run(SimOp *op)
     if (!scalar_at_run(op, &p->alpha, p->in_double, "alpha", &alpha) ||
         !scalar_at_run(op, &p->beta, p->in_double, "beta", &beta))
         return;
-    Operands *operands = room(p->batch * (int64_t)sizeof *operands);
+    Operands *operands = room(ROOM_OPERANDS, p->batch * (int64_t)sizeof *operands);
     memset(operands, 0, (size_t)p->batch * sizeof *operands);
     if (product_ranges(op, p, operands, beta))
         for (int i = 0; i < p->batch; i++) {
@@ -360,7 +374,6 @@ static void product_run(SimOp *op)
             else
                 multiply_float(p, &operands[i], alpha, beta);
         }
-    free(operands);
 }
 
 SimStream *sim_blas_stream(const BlasHandle *handle, void *stream, const char *call)

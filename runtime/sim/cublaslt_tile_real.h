@@ -63,8 +63,8 @@ void TILE(tile_pack)(int64_t m, int64_t k, const TileMatrix *a, REAL *packed)
 }
 
 /* One tile: c = a b, or c += a b where it is not the first part of k. */
-static void tile_kernel(int64_t k, const REAL *restrict a, const REAL *restrict b,
-                        REAL *restrict c, int64_t height, int go_on)
+static void tile_kernel(int64_t k, const REAL *restrict a, const REAL *restrict b, REAL *restrict c,
+                        int64_t height, int go_on)
 {
     Lane sum[TILE_COLUMNS][2] = {0};
     if (go_on)

@@ -12,11 +12,13 @@
 #include "functions.h"
 #include "host.h"
 
+enum { PARTS = 64 }; /* of a source: each has a hash */
+
 typedef struct {
     uint64_t to, from, to_pitch, from_pitch, width, height;
     int to_device, from_device; /* as the call says; -1: any */
     bool synchronous, hashed;
-    uint64_t hash;
+    uint64_t hash[PARTS];
     void *staged; /* the source's bytes, packed, as they were at the call */
 } CopyData;
 
@@ -30,11 +32,21 @@ static bool is_pageable(uint64_t address)
     return !is_device(address) && !pinned_find(address, 1);
 }
 
-static uint64_t rows_hash(const CopyData *c, uint64_t address, uint64_t pitch)
+/* The bytes or rows of a part of the source: where it begins and, of the next one, the end. */
+static uint64_t part_begin(const CopyData *c, int part)
 {
-    uint64_t hash = 0;
-    for (uint64_t i = 0; i < c->height; i++)
-        hash = XXH3_64bits_withSeed((const void *)(uintptr_t)(address + i * pitch), c->width, hash);
+    uint64_t n = c->height == 1 ? c->width : c->height;
+    return n / PARTS * (uint64_t)part + n % PARTS * (uint64_t)part / PARTS;
+}
+
+static uint64_t part_hash(const CopyData *c, int part)
+{
+    uint64_t hash = 0, end = part_begin(c, part + 1);
+    const char *source = (const char *)(uintptr_t)c->from;
+    if (c->height == 1)
+        return XXH3_64bits(source + part_begin(c, part), end - part_begin(c, part));
+    for (uint64_t i = part_begin(c, part); i < end; i++)
+        hash = XXH3_64bits_withSeed(source + i * c->from_pitch, c->width, hash);
     return hash;
 }
 
@@ -45,12 +57,14 @@ static bool overlap(uint64_t a, uint64_t na, uint64_t b, uint64_t nb)
 
 static void copy_prepare(SimOp *op);
 
-/* Whether a pending operation may access the range: a copy tells; of others, every word of
- * their data may be an address in the same piece of memory. */
+/* Whether a pending operation may access the range: a copy tells; a host function may do
+ * anything; of others, every word of their data may be an address in the same piece of memory. */
 static bool op_may_use(const SimOp *op, uint64_t address, uint64_t bytes)
 {
     const SimBlockOfMemory *b = pinned_find(address, bytes);
     const uint64_t *words = op->data;
+    if (op->kind == SIM_OP_CALLBACK)
+        return true;
     if (op->prepare == copy_prepare) {
         const CopyData *c = op->data;
         return overlap(address, bytes, c->from, (c->height - 1) * c->from_pitch + c->width) ||
@@ -89,7 +103,8 @@ static void copy_prepare(SimOp *op)
             memcpy((char *)c->staged + i * c->width,
                    (const void *)(uintptr_t)(c->from + i * c->from_pitch), c->width);
     } else if (pinned_idle(c->from, from_bytes)) {
-        c->hash = rows_hash(c, c->from, c->from_pitch);
+        for (int i = 0; i < PARTS; i++)
+            c->hash[i] = part_hash(c, i);
         c->hashed = true;
     }
     if (pinned_idle(c->to, to_bytes))
@@ -111,10 +126,29 @@ static bool copy_devices_fit(const SimOp *op, const CopyData *c)
     return !to_wrong && !from_wrong;
 }
 
+/* Reports the first part of the source that is not as it was at the call. */
+static void copy_source_check(const SimOp *op)
+{
+    const CopyData *c = op->data;
+    char place[512], text[256];
+    int part = 0;
+    while (part < PARTS && part_hash(c, part) == c->hash[part])
+        part++;
+    if (part == PARTS)
+        return;
+    uint64_t step = c->height == 1 ? 1 : c->from_pitch;
+    uint64_t first = part_begin(c, part) * step, end = part_begin(c, part + 1) * step;
+    sim_report(SIM_HOST_RACE,
+               "%s: the source changed between the call and the copy, in its bytes %llu to %llu, "
+               "from %s\nin %s\nwait for the copy before writing to its source",
+               op->name, (unsigned long long)first, (unsigned long long)(end - 1),
+               sim_memory_describe(c->from + first, text, sizeof text),
+               sim_op_describe(op, place, sizeof place));
+}
+
 static void copy_run(SimOp *op)
 {
     CopyData *c = op->data;
-    char place[512], text[256];
     void *from = c->staged, *to = NULL;
     uint64_t pitch = c->staged ? c->width : c->from_pitch;
     if (!copy_devices_fit(op, c))
@@ -125,12 +159,8 @@ static void copy_run(SimOp *op)
     if (from)
         to = range_check(op, c->to, c->width, c->to_pitch, c->height, SIM_WRITE, true, true,
                          "the destination");
-    if (to && c->hashed && rows_hash(c, c->from, c->from_pitch) != c->hash)
-        sim_report(SIM_HOST_RACE,
-                   "%s: the source changed between the call and the copy: %s\nin %s\n"
-                   "wait for the copy before writing to its source",
-                   op->name, sim_memory_describe(c->from, text, sizeof text),
-                   sim_op_describe(op, place, sizeof place));
+    if (to && c->hashed)
+        copy_source_check(op);
     for (uint64_t i = 0; to && i < c->height; i++)
         memmove((char *)to + i * c->to_pitch, (const char *)from + i * pitch, c->width);
     free(c->staged);

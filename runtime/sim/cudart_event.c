@@ -213,7 +213,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
         API_RETURN(cudaSuccess);
     if (!scheduler_poll(point_passed, e->record, __func__))
         API_RETURN(cudaErrorNotReady);
-    sim_clock_join(clock_of_host(), &e->record->clock);
+    clock_host_learn(&e->record->clock);
     API_RETURN(cudaSuccess);
 }
 

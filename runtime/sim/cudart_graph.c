@@ -253,6 +253,8 @@ static SimOp *op_copy(const SimOp *from)
     if (from->size)
         memcpy(op->data, from->data, from->size);
     op->begin = from->begin;
+    op->can_begin = from->can_begin;
+    op->waits_for = from->waits_for;
     op->ready = from->ready;
     op->run = from->run;
     op->prepare = from->prepare;
@@ -265,25 +267,26 @@ static void launch(Entry *e, SimStream *s)
 {
     const SimGraph *g = e->graph;
     SimPoint **points = calloc((size_t)g->nnodes + 1, sizeof(SimPoint *));
+    SimOp *begin = sim_op_new(SIM_OP_WAIT, 0, "cudaGraphLaunch (begin)");
     SimOp *end = sim_op_new(SIM_OP_WAIT, 0, "cudaGraphLaunch (end)");
     if (!points)
         abort();
+    begin->caller = end->caller = host_thread()->caller;
+    if (e->last)
+        op_after_point(begin, e->last);
+    stream_push(s, begin);
     for (int i = 0; i < g->nnodes; i++) {
         const GraphNode *node = &g->nodes[i];
         SimStream *lane = e->lanes[node->lane];
         SimOp *op = op_copy(node->op);
         for (int j = 0; j < node->nafter; j++)
             op_after_point(op, points[node->after[j]]);
-        if (node->nafter == 0) {
+        if (node->nafter == 0)
             op_after_stream(op, s);
-            if (e->last)
-                op_after_point(op, e->last);
-        }
         stream_push(lane, op);
         points[i] = point_keep(stream_tail_point(lane));
         op_after_point(end, points[i]);
     }
-    end->caller = host_thread()->caller;
     stream_push(s, end);
     point_drop(e->last);
     e->last = point_keep(stream_tail_point(s));

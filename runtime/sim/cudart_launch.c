@@ -144,8 +144,10 @@ Variable *variable_find(const void *host)
 
 cudaError_t function_load(Function *f)
 {
-    if (!f->kernel && !f->module)
+    if (!f->module)
         return cudaErrorInvalidKernelImage;
+    if (!sim_module_runs_here(f->module))
+        return cudaErrorNoKernelImageForDevice;
     if (!f->kernel)
         f->kernel = sim_module_kernel(f->module, f->name);
     return f->kernel ? cudaSuccess : cudaErrorInvalidKernelImage;
@@ -288,7 +290,10 @@ cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void 
     cudaError_t error = sim_fail_now("cudaLaunchKernel")
                             ? cudaErrorUnknown
                             : launch((Function *)(void *)kernel, grid, block, args, shared, stream);
-    return api_end("cudaLaunchKernel", error);
+    api_end("cudaLaunchKernel", error);
+    if (error != cudaSuccess)
+        call_launch_failed();
+    return error;
 }
 
 cudaError_t cudaLaunchKernel(const void *host, dim3 grid, dim3 block, void **args, size_t shared,

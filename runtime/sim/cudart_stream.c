@@ -73,7 +73,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
         API_RETURN(error);
     if (!scheduler_poll(stream_empty, s, __func__))
         API_RETURN(cudaErrorNotReady);
-    sim_clock_join(clock_of_host(), &s->clock);
+    clock_host_learn(&s->clock);
     API_RETURN(cudaSuccess);
 }
 

@@ -22,14 +22,23 @@ enum {
     EXEC_WARPS = 32,
     EXEC_BARRIERS = 16,
     EXEC_SHARED_MAX = 227 * 1024, /* bytes of a block */
-    EXEC_LOOKUPS = 64
+    EXEC_LOOKUPS = 64,
+    EXEC_WAYS = 4
 };
 
 /* A stack with its processor state while nothing runs on it; exec_fiber.c. */
 typedef struct ExecStack ExecStack;
 
-typedef enum { EXEC_NEW, EXEC_RUNS, EXEC_READY, EXEC_BARRIER, EXEC_WARP, EXEC_MASK, EXEC_SPIN,
-               EXEC_EXITED } ExecState;
+typedef enum {
+    EXEC_NEW,
+    EXEC_RUNS,
+    EXEC_READY,
+    EXEC_BARRIER,
+    EXEC_WARP,
+    EXEC_MASK,
+    EXEC_SPIN,
+    EXEC_EXITED
+} ExecState;
 
 /* What a lane of a warp does together with others: which instruction with which qualifiers. */
 typedef enum { WARP_SYNC, WARP_SHUFFLE, WARP_VOTE, WARP_MATCH, WARP_REDUCE } ExecWarpKind;
@@ -39,16 +48,17 @@ typedef struct Exec Exec;
 typedef struct {
     SimThread simt; /* first: what translated code sees */
     Exec *exec;
-    ShadowSlot me; /* segment and lane, for the shadow */
+    ShadowSlot me;  /* segment and lane, for the shadow */
     uint32_t index; /* in the block: warp * 32 + lane */
     uint32_t state, spins;
-    ExecStack *stack; /* while it waits */
-    uint32_t site;    /* where it waits */
-    uint32_t barrier; /* at which */
+    ExecStack *stack;    /* while it waits */
+    uint32_t site;       /* where it waits */
+    uint32_t barrier;    /* at which */
     uint32_t mask, code; /* in a warp: with which lanes, at what */
-    uint64_t value;   /* its part of a shuffle, vote, ... */
+    uint64_t value;      /* its part of a shuffle, vote, ... */
     uint32_t operand, clamp, result;
     bool valid;
+    bool fenced; /* since its last plain write */
 } ExecThread;
 
 typedef struct {
@@ -65,7 +75,7 @@ typedef struct {
     uint32_t arrived, wanted, kind, site, value;
 } ExecBarrier;
 
-/* An allocation that a place in the kernel accessed last. */
+/* An allocation that a line of the kernel accessed before. */
 typedef struct {
     uint64_t address, size;
     uint64_t delta; /* from its addresses to the bytes */
@@ -105,7 +115,8 @@ struct Exec {
     double spinning_since;
     ExecBarrier barriers[EXEC_BARRIERS];
     ExecWarp warps[EXEC_WARPS];
-    ExecLookup lookups[EXEC_LOOKUPS];
+    ExecLookup lookups[EXEC_LOOKUPS][EXEC_WAYS];
+    uint32_t lookup_next;
     uint64_t scratch[2]; /* what a refused access gets */
     struct {
         uint32_t finding, site, other_op, other_site;
@@ -127,7 +138,7 @@ uint64_t exec_random(Exec *e);
 /* -- exec_fiber.c */
 ExecStack *exec_stack_take(void); /* that begins in exec_fiber_main */
 void exec_stack_give(ExecStack *stack);
-void exec_stacks_reset(void); /* all are free */
+void exec_stacks_reset(void);     /* all are free */
 ExecStack *exec_stack_host(void); /* of whoever runs the kernel */
 void exec_stack_switch(ExecStack *from, ExecStack *to);
 
@@ -144,6 +155,10 @@ static inline void exec_segment(ExecThread *th, uint32_t segment)
 {
     th->me = (ShadowSlot)segment << SLOT_SEGMENT | (ShadowSlot)th->simt.lane << SLOT_LANE;
 }
+
+/* Parts of a warp or block of this kernel meet: from now on its accesses are noted with more
+ * care (ShadowView.parts), and so they are whenever it runs again. */
+void exec_parts_note(Exec *e);
 
 /* -- services */
 void *exec_access(SimThread *t, SimSpace space, uint64_t address, uint32_t bytes, int access,
@@ -170,8 +185,7 @@ char *exec_place(const Exec *e, const ExecThread *th, char *out, size_t size);
 char *exec_thread_name(const Exec *e, uint32_t index, char *out, size_t size);
 char *exec_stream(const Exec *e, char *out, size_t size);
 /* Whether a finding was told before: of this launch, at this site (and that other one). */
-bool exec_seen(Exec *e, SimFinding finding, uint32_t site, uint32_t other_op,
-               uint32_t other_site);
+bool exec_seen(Exec *e, SimFinding finding, uint32_t site, uint32_t other_op, uint32_t other_site);
 /* A finding about an access of a thread: "... reads 4 bytes at ADDRESS (detail) ...". */
 void exec_report_access(ExecThread *th, SimFinding finding, uint32_t site, uint64_t address,
                         uint32_t bytes, int access, const char *detail);

@@ -5,10 +5,13 @@
  * reads of what was never written. An access that is refused gets bytes of its own, so that
  * the kernel can go on where the process does.
  *
- * A place in the source tends to access one allocation: each keeps the last one it found.
+ * A line of the source tends to access few allocations: each keeps the last ones it found.
  */
+#define _GNU_SOURCE
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "exec.h"
 
@@ -22,11 +25,19 @@ static void *refused(Exec *e)
 }
 
 /* The shadow's kind of an access that is no plain read or write and, in *store, whether it is
- * an atomic one that reads nothing. */
-static uint32_t shadow_kind(int access, ShadowSlot *store)
+ * an atomic one that reads nothing. PTX has volatile accesses be relaxed atomic ones. A volatile
+ * write without a fence before it counts as plain all the same: it publishes nothing, and tends
+ * to stand where a fence or a barrier is missing. */
+static uint32_t shadow_kind(const ExecThread *th, int access, ShadowSlot *store)
 {
-    *store = access == (ACCESS_ATOMIC | ACCESS_WRITE) ? SLOT_STORE : 0;
-    return access == (ACCESS_ATOMIC | ACCESS_READ) ? SHADOW_ATOMIC_READ : SHADOW_ATOMIC;
+    *store = 0;
+    if (access & ACCESS_READ)
+        return SHADOW_ATOMIC_READ;
+    if ((access & ACCESS_VOLATILE) && (access & ACCESS_WRITE) && !th->fenced)
+        return SHADOW_WRITE;
+    if (access & ACCESS_WRITE)
+        *store = SLOT_STORE;
+    return SHADOW_ATOMIC;
 }
 
 /* Judges and notes an access of n words from the i-th on; the first finding is told. */
@@ -55,7 +66,7 @@ static inline void words_check(ExecThread *th, ShadowView *v, ShadowCell *cell, 
     uint32_t n = bytes >= 4 ? bytes / 4 : 1, i = 0;
     ShadowSlot me = th->me | (ShadowSlot)mask << SLOT_MASK |
                     (ShadowSlot)(site > 0xffff ? 0 : site) << SLOT_SITE;
-    switch (access & ~ACCESS_VOLATILE) {
+    switch (access) {
     case ACCESS_READ:
         me |= SHADOW_READ << SLOT_KIND;
         while (i < n && shadow_read_fast(v, cell + i, me))
@@ -63,12 +74,13 @@ static inline void words_check(ExecThread *th, ShadowView *v, ShadowCell *cell, 
         break;
     case ACCESS_WRITE:
         me |= SHADOW_WRITE << SLOT_KIND;
+        th->fenced = false;
         while (i < n && mask == 15 && shadow_write_fast(v, cell + i, me))
             i++;
         break;
     default: {
         ShadowSlot store;
-        uint32_t kind = shadow_kind(access & ~ACCESS_VOLATILE, &store);
+        uint32_t kind = shadow_kind(th, access, &store);
         shadow_atomic(th->index, slot_segment(me),
                       v->shared ? SIM_SHARED_WINDOW + address : address, kind);
         me |= (ShadowSlot)kind << SLOT_KIND | store;
@@ -97,31 +109,41 @@ static void *refuse(ExecThread *th, SimFinding finding, uint32_t site, uint64_t 
     return refused(th->exec);
 }
 
+/* Whether the process itself has memory there. */
+static bool host_has(uint64_t address)
+{
+    enum { PAGE = 4096 };
+    unsigned char resident;
+    void *page = (void *)(uintptr_t)(address / PAGE * PAGE);
+    return mincore(page, 1, &resident) == 0 || errno != ENOMEM;
+}
+
 /* What is wrong with an address outside of live memory that the device may access. */
 static void *global_refuse(ExecThread *th, const SimBlockOfMemory *m, uint64_t address,
                            uint32_t bytes, int access, uint32_t site)
 {
     char detail[256];
-    SimFinding finding = SIM_OUT_OF_BOUNDS;
-    if (m && m->freed)
-        finding = SIM_USE_AFTER_FREE;
-    else if (!m && sim_device_of(address) < 0 && address >= 4096)
-        finding = SIM_HOST_POINTER;
-    if (finding == SIM_HOST_POINTER)
-        snprintf(detail, sizeof detail, "no memory of a GPU and no pinned host memory");
-    else if (address < 4096)
-        snprintf(detail, sizeof detail, "a null pointer");
-    else
+    SimFinding finding = m && m->freed ? SIM_USE_AFTER_FREE : SIM_OUT_OF_BOUNDS;
+    if (m || sim_device_of(address) >= 0) {
         sim_memory_describe(address, detail, sizeof detail);
+    } else if (address < 4096) {
+        snprintf(detail, sizeof detail, "a null pointer");
+    } else if (host_has(address)) {
+        finding = SIM_HOST_POINTER;
+        snprintf(detail, sizeof detail, "host memory that is not pinned");
+    } else {
+        snprintf(detail, sizeof detail, "no memory of a GPU or of the host");
+    }
     return refuse(th, finding, site, address, bytes, access, detail);
 }
 
 /* Finds the allocation of an address for the lookup of its site; NULL, or where the bytes of
  * a refused access are. */
-static void *lookup_fill(ExecThread *th, ExecLookup *k, uint64_t address, uint32_t bytes,
-                         int access, uint32_t site)
+static __attribute__((noinline)) void *lookup_fill(ExecThread *th, uint64_t address, uint32_t bytes,
+                                                   int access, uint32_t site)
 {
     Exec *e = th->exec;
+    ExecLookup *k = &e->lookups[site % EXEC_LOOKUPS][e->lookup_next++ % EXEC_WAYS];
     const SimBlockOfMemory *m = sim_memory_find(address);
     if (!m || m->freed || address < m->address || address - m->address > m->size ||
         bytes > m->size - (address - m->address))
@@ -143,22 +165,38 @@ static void *lookup_fill(ExecThread *th, ExecLookup *k, uint64_t address, uint32
     return NULL;
 }
 
+/* The allocation of all bytes, if it is one that the site accessed before. */
+static inline ExecLookup *lookup(Exec *e, uint64_t address, uint32_t bytes, uint32_t site)
+{
+    ExecLookup *k = e->lookups[site % EXEC_LOOKUPS];
+    for (int i = 0; i < EXEC_WAYS; i++, k++) {
+        uint64_t offset = address - k->address;
+        if (offset < k->size && bytes <= k->size - offset)
+            return k;
+    }
+    return NULL;
+}
+
+static __attribute__((noinline)) void *misaligned(ExecThread *th, uint64_t address, uint32_t bytes,
+                                                  int access, uint32_t site)
+{
+    char detail[256];
+    sim_memory_describe(address, detail, sizeof detail);
+    return refuse(th, SIM_MISALIGNED, site, address, bytes, access, detail);
+}
+
 static void *global_access(ExecThread *th, uint64_t address, uint32_t bytes, int access,
                            uint32_t site)
 {
     Exec *e = th->exec;
-    ExecLookup *k = &e->lookups[site % EXEC_LOOKUPS];
-    uint64_t offset = address - k->address;
-    if (__builtin_expect((address & (bytes - 1)) != 0, 0)) {
-        char detail[256];
-        sim_memory_describe(address, detail, sizeof detail);
-        return refuse(th, SIM_MISALIGNED, site, address, bytes, access, detail);
-    }
-    if (__builtin_expect(offset >= k->size || bytes > k->size - offset, 0)) {
-        void *other = lookup_fill(th, k, address, bytes, access, site);
+    ExecLookup *k = lookup(e, address, bytes, site);
+    if (__builtin_expect((address & (bytes - 1)) != 0, 0))
+        return misaligned(th, address, bytes, access, site);
+    if (__builtin_expect(!k, 0)) {
+        void *other = lookup_fill(th, address, bytes, access, site);
         if (other)
             return other;
-        offset = address - k->address;
+        k = lookup(e, address, bytes, site);
     }
     if (e->race) {
         uint64_t word = (address & ~UINT64_C(3)) - (k->address & ~UINT64_C(3));
@@ -181,12 +219,11 @@ static void *shared_access(ExecThread *th, uint64_t offset, uint32_t bytes, int 
     }
     if (__builtin_expect((offset & (bytes - 1)) != 0, 0)) {
         snprintf(detail, sizeof detail, "offset %" PRId64 " of shared memory", (int64_t)offset);
-        return refuse(th, SIM_MISALIGNED, site, SIM_SHARED_WINDOW + offset, bytes, access,
-                      detail);
+        return refuse(th, SIM_MISALIGNED, site, SIM_SHARED_WINDOW + offset, bytes, access, detail);
     }
     if (e->race)
-        words_check(th, &e->shared_view, e->shared_cells + offset / 4, offset, bytes, access,
-                    site, false);
+        words_check(th, &e->shared_view, e->shared_cells + offset / 4, offset, bytes, access, site,
+                    false);
     return e->shared + offset;
 }
 
@@ -209,9 +246,8 @@ static void *local_access(ExecThread *th, uint64_t offset, uint32_t bytes, int a
                           uint32_t site)
 {
     Exec *e = th->exec;
-    return private_access(th, e->locals + (size_t)th->index * e->local_bytes,
-                          e->table->local_bytes, "local memory", SIM_LOCAL_WINDOW, offset, bytes,
-                          access, site);
+    return private_access(th, e->locals + (size_t)th->index * e->local_bytes, e->table->local_bytes,
+                          "local memory", SIM_LOCAL_WINDOW, offset, bytes, access, site);
 }
 
 static void *param_access(ExecThread *th, uint64_t offset, uint32_t bytes, int access,

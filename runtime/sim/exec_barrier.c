@@ -26,8 +26,7 @@ static void barrier_report(ExecThread *th, uint32_t site, const char *text)
     char where[512], place[128], stream[128];
     if (!exec_seen(e, SIM_BARRIER, site, 0, 0))
         sim_report(SIM_BARRIER, "%s: %s, %s, %s", exec_where(e, site, where, sizeof where), text,
-                   exec_place(e, th, place, sizeof place),
-                   exec_stream(e, stream, sizeof stream));
+                   exec_place(e, th, place, sizeof place), exec_stream(e, stream, sizeof stream));
 }
 
 /* A second or later thread arrives: does it mean the same barrier? */
@@ -81,6 +80,7 @@ static void barrier_order(Exec *e, uint32_t id, bool all)
             segments[n++] = slot_segment(th->me);
         }
     }
+    exec_parts_note(e);
     shadow_part_barrier(threads, n, segments);
     for (uint32_t i = 0; i < n; i++)
         exec_segment(&e->threads[threads[i]], segments[i]);
@@ -118,9 +118,9 @@ uint32_t exec_barrier(SimThread *t, SimBar kind, uint32_t id, uint32_t count, ui
     ExecThread *th = exec_thread(t);
     Exec *e = th->exec;
     if (id >= EXEC_BARRIERS || count % 32 != 0) {
-        barrier_report(th, site, id >= EXEC_BARRIERS
-                                     ? "there is no such barrier (0 ... 15)"
-                                     : "the number of threads is no multiple of 32");
+        barrier_report(th, site,
+                       id >= EXEC_BARRIERS ? "there is no such barrier (0 ... 15)"
+                                           : "the number of threads is no multiple of 32");
         exec_stop(th);
     }
     ExecBarrier *b = &e->barriers[id];

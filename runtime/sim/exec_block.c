@@ -47,6 +47,7 @@ static void thread_run(Exec *e, ExecStack *stack)
     th->stack = stack;
     th->state = EXEC_RUNS;
     th->spins = 0;
+    th->fenced = false;
     e->table->run(&th->simt);
     th->state = EXEC_EXITED;
     ExecWarp *w = &e->warps[th->simt.warp];

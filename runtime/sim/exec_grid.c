@@ -82,6 +82,7 @@ static void shuffle(Exec *e, uint32_t *of, uint32_t n)
 static void service_fence(SimThread *t, int scope)
 {
     ExecThread *th = exec_thread(t);
+    th->fenced = true;
     if (th->exec->race)
         exec_segment(th, shadow_fence(th->index, slot_segment(th->me), scope == 0));
 }
@@ -190,10 +191,29 @@ static void block_begin(Exec *e, uint64_t number)
     if (!e->race)
         return;
     shadow_segments_reserve();
-    uint32_t first =
-        shadow_block_begin(&e->view, &e->shared_view, (uint32_t)number, e->nwarps);
+    uint32_t first = shadow_block_begin(&e->view, &e->shared_view, (uint32_t)number, e->nwarps);
     for (uint32_t i = 0; i < e->nthreads; i++)
         exec_segment(&e->threads[i], first + i / 32);
+}
+
+static const void *parts_kernels[64]; /* that let parts meet: their code, hashed by it */
+
+static const void **parts_place(const Exec *e)
+{
+    uintptr_t code;
+    memcpy(&code, &e->table->run, sizeof code);
+    return &parts_kernels[code / 16 % (sizeof parts_kernels / sizeof *parts_kernels)];
+}
+
+static bool parts_known(const Exec *e)
+{
+    return memcmp(parts_place(e), &e->table->run, sizeof(void *)) == 0;
+}
+
+void exec_parts_note(Exec *e)
+{
+    e->view.parts = e->shared_view.parts = true;
+    memcpy(parts_place(e), &e->table->run, sizeof(void *));
 }
 
 /* Blocks from ... from + n - 1, shuffled under the scheduler "random". */
@@ -259,7 +279,9 @@ void sim_kernel_run(SimOp *op, SimKernel *kernel, const SimLaunch *launch)
     if (e->race) {
         shadow_order_reset();
         shadow_op_begin(&e->view, op, e->table, launch);
-        e->shared_view = (ShadowView){.op = op, .kernel = true, .shared = true};
+        e->view.parts = parts_known(e);
+        e->shared_view =
+            (ShadowView){.op = op, .kernel = true, .shared = true, .parts = e->view.parts};
         e->shared_cells = shadow_shared_cells();
     }
     uint64_t blocks = (uint64_t)launch->grid[0] * launch->grid[1] * launch->grid[2];

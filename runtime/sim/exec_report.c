@@ -32,8 +32,8 @@ char *exec_thread_name(const Exec *e, uint32_t index, char *out, size_t size)
 char *exec_place(const Exec *e, const ExecThread *th, char *out, size_t size)
 {
     const uint32_t *t = th->simt.tid;
-    snprintf(out, size, "block (%u,%u,%u) thread (%u,%u,%u)", e->block[0], e->block[1],
-             e->block[2], t[0], t[1], t[2]);
+    snprintf(out, size, "block (%u,%u,%u) thread (%u,%u,%u)", e->block[0], e->block[1], e->block[2],
+             t[0], t[1], t[2]);
     return out;
 }
 
@@ -42,15 +42,20 @@ char *exec_stream(const Exec *e, char *out, size_t size)
     return sim_stream_describe(e->op->stream, out, size);
 }
 
-bool exec_seen(Exec *e, SimFinding finding, uint32_t site, uint32_t other_op,
-               uint32_t other_site)
+static bool seen_before(const Exec *e, SimFinding finding, uint32_t site, uint32_t other_op,
+                        uint32_t other_site)
 {
     for (uint32_t i = 0; i < e->nseen; i++) {
         if (e->seen[i].finding == (uint32_t)finding && e->seen[i].site == site &&
             e->seen[i].other_op == other_op && e->seen[i].other_site == other_site)
             return true;
     }
-    if (e->nseen == EXEC_SEEN)
+    return e->nseen == EXEC_SEEN;
+}
+
+bool exec_seen(Exec *e, SimFinding finding, uint32_t site, uint32_t other_op, uint32_t other_site)
+{
+    if (seen_before(e, finding, site, other_op, other_site))
         return true;
     e->seen[e->nseen].finding = (uint32_t)finding;
     e->seen[e->nseen].site = site;
@@ -76,9 +81,8 @@ static const char *verb_of(int access)
 }
 
 /* "kernel k (k.cu:12) reads 4 bytes at 0x... (detail), block ... thread ..., gpu ..." */
-static char *access_describe(const ExecThread *th, uint32_t site, uint64_t address,
-                             uint32_t bytes, int access, const char *detail, char *out,
-                             size_t size)
+static char *access_describe(const ExecThread *th, uint32_t site, uint64_t address, uint32_t bytes,
+                             int access, const char *detail, char *out, size_t size)
 {
     const Exec *e = th->exec;
     char where[512], place[128], stream[128];
@@ -111,24 +115,26 @@ static const char *remedy(const ExecThread *th, ShadowSlot other)
     return "no barrier lies between the two: __syncthreads() is missing";
 }
 
-static void unwritten_keep(Exec *e, uint32_t site, bool shared, const char *text)
+/* Where the text of a first read at the site belongs; NULL: there was one. */
+static ExecUnwritten *unwritten_new(Exec *e, uint32_t site, bool shared)
 {
     for (uint32_t i = 0; i < e->nunwritten; i++) {
         if (e->unwritten[i].site == site && e->unwritten[i].shared == shared)
-            return;
+            return NULL;
     }
-    if (e->nunwritten == EXEC_UNWRITTEN)
-        return;
+    if (e->nunwritten == EXEC_UNWRITTEN || seen_before(e, SIM_UNINITIALISED, site, 0, 0))
+        return NULL;
     ExecUnwritten *u = &e->unwritten[e->nunwritten++];
     u->site = site;
     u->shared = shared;
-    snprintf(u->text, sizeof u->text, "%s", text);
+    return u;
 }
 
 /* Reads at the site turn out to race: so they are told of, and no more. */
 static void unwritten_drop(Exec *e, uint32_t site)
 {
     uint32_t n = 0;
+    exec_seen(e, SIM_UNINITIALISED, site, 0, 0);
     for (uint32_t i = 0; i < e->nunwritten; i++) {
         if (e->unwritten[i].site != site)
             e->unwritten[n++] = e->unwritten[i];
@@ -154,26 +160,29 @@ void exec_report_shadow(ExecThread *th, ShadowVerdict verdict, ShadowSlot other,
 {
     Exec *e = th->exec;
     char memory[256], text[1024], side[768];
-    bool unwritten = verdict == SHADOW_UNWRITTEN;
-    bool within = !unwritten && slot_segment(other) >= e->view.op_first;
-    SimFinding finding = unwritten ? SIM_UNINITIALISED : within ? SIM_RACE_BLOCK : SIM_RACE;
-    if (!unwritten) {
+    bool within = slot_segment(other) >= e->view.op_first;
+    SimFinding finding = within ? SIM_RACE_BLOCK : SIM_RACE;
+    ExecUnwritten *kept = NULL;
+    if (verdict == SHADOW_UNWRITTEN) {
+        kept = unwritten_new(e, site, shared);
+        if (!kept)
+            return;
+    } else {
         unwritten_drop(e, site);
         unwritten_drop(e, within ? slot_site(other) : site);
+        if (exec_seen(e, finding, site, shadow_op_of(other), slot_site(other)))
+            return;
     }
-    if (!unwritten && exec_seen(e, finding, site, shadow_op_of(other), slot_site(other)))
-        return;
     if (shared)
         snprintf(memory, sizeof memory, "offset %" PRIu64 " of shared memory", address);
     else
         sim_memory_describe(address, memory, sizeof memory);
-    access_describe(th, site, shared ? SIM_SHARED_WINDOW + address : address, bytes, access,
-                    memory, text, sizeof text);
-    if (unwritten)
-        unwritten_keep(e, site, shared, text);
+    access_describe(th, site, shared ? SIM_SHARED_WINDOW + address : address, bytes, access, memory,
+                    text, sizeof text);
+    if (kept)
+        snprintf(kept->text, sizeof kept->text, "%s", text);
     else
         sim_report(finding, "%s\nother side: %s\n%s", text,
                    shadow_other_describe(other, side, sizeof side),
-                   within ? remedy(th, other)
-                          : "nothing orders the two: an event wait is missing");
+                   within ? remedy(th, other) : "nothing orders the two: an event wait is missing");
 }

@@ -121,13 +121,12 @@ static void waiters_describe(const Exec *e, const Waiters *w, char *out, size_t 
                  w->n == 1 ? "has" : "have", first);
         return;
     case EXEC_WARP:
-        snprintf(out, size,
-                 "\nlanes 0x%08x at %s %s with mask 0x%08x, the first is thread %s", w->lanes,
-                 where, instruction, w->mask, first);
+        snprintf(out, size, "\nlanes 0x%08x at %s %s with mask 0x%08x, the first is thread %s",
+                 w->lanes, where, instruction, w->mask, first);
         return;
     default:
-        snprintf(out, size, "\n%u thread%s at %s %s, the first is thread %s", w->n, plural,
-                 where, instruction, first);
+        snprintf(out, size, "\n%u thread%s at %s %s, the first is thread %s", w->n, plural, where,
+                 instruction, first);
         return;
     }
 }
@@ -173,8 +172,7 @@ static void stall_report(Exec *e)
     else if (finding == SIM_DEADLOCK)
         what = "threads spin, and nothing can end it (blocks of a grid run one after another)";
     sim_report(finding, "%s: %s, %s, %s%s", exec_where(e, th->site, where, sizeof where), what,
-               exec_place(e, th, place, sizeof place), exec_stream(e, stream, sizeof stream),
-               text);
+               exec_place(e, th, place, sizeof place), exec_stream(e, stream, sizeof stream), text);
 }
 
 bool exec_stall(Exec *e)

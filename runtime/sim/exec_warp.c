@@ -22,8 +22,7 @@ static void warp_report(ExecThread *th, uint32_t site, const char *text)
     if (!exec_seen(e, SIM_WARP, site, 0, 0))
         sim_report(SIM_WARP, "%s: %s, lane %u of the warp, %s, %s",
                    exec_where(e, site, where, sizeof where), text, th->simt.lane,
-                   exec_place(e, th, place, sizeof place),
-                   exec_stream(e, stream, sizeof stream));
+                   exec_place(e, th, place, sizeof place), exec_stream(e, stream, sizeof stream));
 }
 
 static ExecThread *lane_of(const ExecThread *th, uint32_t lane)
@@ -65,12 +64,12 @@ static void shuffle_finish(const ExecGroup *g, ExecThread *th)
     uint32_t source = shuffle_source(th, (SimShuffle)(g->code & 0xff), &th->valid);
     if (!(g->arrived >> source & 1)) {
         const ExecWarp *w = &th->exec->warps[th->simt.warp];
-        const char *absence = !(w->lanes >> source & 1)    ? "does not exist"
+        const char *absence = !(w->lanes >> source & 1)  ? "does not exist"
                               : !(g->mask >> source & 1) ? "is not in the mask"
                                                          : "has ended";
         char text[160];
-        snprintf(text, sizeof text,
-                 "reads from lane %u, which %s; the mask is 0x%08x", source, absence, g->mask);
+        snprintf(text, sizeof text, "reads from lane %u, which %s; the mask is 0x%08x", source,
+                 absence, g->mask);
         warp_report(th, th->site, text);
         th->result = 0;
         return;
@@ -148,6 +147,8 @@ static void group_order(const ExecGroup *g, const ExecThread *th)
             segments[lane] = slot_segment(lane_of(th, lane)->me);
     }
     bool whole = g->arrived == th->exec->warps[warp].lanes;
+    if (!whole)
+        exec_parts_note(th->exec);
     uint32_t segment = shadow_warp_sync(warp, g->arrived, whole, segments);
     for (uint32_t lane = 0; lane < 32; lane++) {
         if (g->arrived >> lane & 1)

@@ -53,16 +53,21 @@ int fatbin_next(Fatbin *fatbin, FatbinImage *image)
     return 1;
 }
 
-bool fatbin_find_ptx(const Fatbin *fatbin, FatbinImage *ptx)
+bool fatbin_find_ptx(const Fatbin *fatbin, uint32_t architecture, FatbinImage *ptx)
 {
     Fatbin walk = *fatbin;
     FatbinImage image;
     bool found = false;
-    while (fatbin_next(&walk, &image) == 1)
-        if (image.kind == FATBIN_PTX && !image.compressed &&
-            (!found || image.architecture < ptx->architecture)) {
+    while (fatbin_next(&walk, &image) == 1) {
+        if (image.kind != FATBIN_PTX || image.compressed)
+            continue;
+        bool fits = image.architecture <= architecture;
+        bool better = !found || (ptx->architecture <= architecture
+                                     ? fits && image.architecture > ptx->architecture
+                                     : image.architecture < ptx->architecture);
+        if (better)
             *ptx = image;
-            found = true;
-        }
+        found = true;
+    }
     return found;
 }

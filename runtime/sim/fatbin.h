@@ -9,7 +9,7 @@
 typedef enum { FATBIN_PTX = 1, FATBIN_SASS = 2 } FatbinKind;
 
 typedef struct {
-    uint16_t kind; /* a FatbinKind, or another */
+    uint16_t kind;         /* a FatbinKind, or another */
     uint32_t architecture; /* 80 of sm_80 and compute_80 */
     bool compressed;
     const char *data;
@@ -28,7 +28,8 @@ typedef struct {
 bool fatbin_open(Fatbin *fatbin, const void *data, uint64_t limit);
 /* The next image: 1; at the end: 0; entries that do not fit: -1. */
 int fatbin_next(Fatbin *fatbin, FatbinImage *image);
-/* The uncompressed PTX of the lowest architecture; false: there is none. */
-bool fatbin_find_ptx(const Fatbin *fatbin, FatbinImage *ptx);
+/* The uncompressed PTX that a device would take: of the highest architecture (80: 8.0) up to its
+ * own, else of the lowest beyond, which it cannot run; false: there is none. */
+bool fatbin_find_ptx(const Fatbin *fatbin, uint32_t architecture, FatbinImage *ptx);
 
 #endif

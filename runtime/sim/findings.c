@@ -141,6 +141,8 @@ void findings_end(void)
         for (int i = 0; i < state.nchecks; i++)
             state.checks[i]();
     }
+    if (alone && state.findings == 0)
+        calls_end();
     if (state.findings > 0)
         findings_exit();
 }

@@ -33,9 +33,11 @@ typedef struct SimPoint {
 } SimPoint;
 SimPoint *point_new(const SimStream *stream, uint32_t sequence);
 SimPoint *point_keep(SimPoint *point);
-void point_drop(SimPoint *point); /* NULL is fine */
-bool point_passed(void *point);   /* for sim_wait */
-SimClock *clock_of_host(void);
+void point_drop(SimPoint *point);            /* NULL is fine */
+bool point_passed(void *point);              /* for sim_wait */
+void clock_host_begin(void);                 /* of a thread, at its first call */
+void clock_host_learn(const SimClock *from); /* the calling thread has waited for it */
+void clock_host_tell(SimClock *into);        /* what is enqueued comes after that */
 int64_t time_now_ns(void);
 /* Entries of the clocks: a stream's id, free again when nothing can be unordered to it. */
 uint32_t clock_id_take(uint32_t *last);
@@ -139,10 +141,13 @@ typedef struct {
     void *caller;     /* of the current call */
     void *launch;     /* where <<<>>> stands */
     int depth;        /* of the lock */
+    int slot;         /* of the scheduler's list of threads; 0: not yet */
     char detail[300]; /* of the call, for when it fails: "launch of k" */
 } HostThread;
 HostThread *host_thread(void);
-bool host_failed(void); /* whether any call has failed */
+void call_launch_failed(void); /* the last failure of this thread was one of <<<>>> */
+void calls_end(void);          /* whether it was looked at before the program ended */
+bool host_failed(void);        /* whether any call has failed */
 
 /* Begins a function of the runtime: the lock, and the failure that the environment asks for. */
 #define API(kind, failure)                                                                         \
@@ -156,11 +161,20 @@ cudaError_t api_end(const char *call, cudaError_t error);
 #define API_RETURN(error) return api_end(__func__, error)
 
 const char *error_name(cudaError_t error);
-/* Where a return address is: "train.c:12" or "main+0x20"; empty where nothing is known. */
+/* Keeps the place of a call: the return address and those above it. */
+void *caller_note(void *caller);
+/* Where it is: "train.c:12" or "main+0x20"; empty where nothing is known. */
 char *caller_describe(const void *caller, char *out, size_t size);
 
 /* Opaque handles: numbers, so that a stale or foreign one is recognised. */
-typedef enum { HANDLE_STREAM = 1, HANDLE_EVENT, HANDLE_GRAPH, HANDLE_EXEC, HANDLE_NODE } HandleKind;
+typedef enum {
+    HANDLE_STREAM = 1,
+    HANDLE_EVENT,
+    HANDLE_GRAPH,
+    HANDLE_EXEC,
+    HANDLE_NODE,
+    HANDLE_POOL
+} HandleKind;
 void *handle_make(HandleKind kind, size_t index);
 /* The index; SIZE_MAX: not of this kind. */
 size_t handle_index(const void *handle, HandleKind kind);

@@ -6,12 +6,13 @@
 #include <execinfo.h>
 #include <signal.h>
 #include <string.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "findings.h"
 #include "host.h"
 
-enum { FRAMES = 24 };
+enum { FRAMES = 24, SHOWN = 6 };
 static struct sigaction before[2];
 
 static const int SIGNALS[2] = {SIGSEGV, SIGBUS};
@@ -28,17 +29,21 @@ static void fault_pass(int signal, siginfo_t *info, void *context)
     }
 }
 
-/* The first frames are the handler's own and the kernel's. */
-static void fault_where(char *out, size_t size)
+/* The instruction, and who called; the frames before it are the handler's own. */
+static void fault_where(const ucontext_t *context, char *out, size_t size)
 {
-    void *frames[FRAMES];
-    int n = backtrace(frames, FRAMES);
+    void *frames[FRAMES], *at = (void *)(uintptr_t)context->uc_mcontext.gregs[REG_RIP];
+    int n = backtrace(frames, FRAMES), first = 0;
     size_t used = 0;
-    out[0] = 0;
-    for (int i = 2; i < n && i < 10 && used < size; i++) {
+    while (first < n && frames[first] != at)
+        first++;
+    for (int i = first; i <= first + SHOWN && used < size; i++) {
         char where[256];
-        caller_describe((char *)frames[i] + (i == 2), where, sizeof where);
-        if (strstr(where, "libc"))
+        if (i > first && i >= n)
+            break;
+        /* A place is what comes before a return address. */
+        caller_describe(caller_note(i == first ? (char *)at + 1 : frames[i]), where, sizeof where);
+        if (strstr(where, "libc-start") || strstr(where, "libc.so"))
             break;
         if (*where)
             used += (size_t)snprintf(out + used, size - used, "\nat %s", where);
@@ -49,12 +54,12 @@ static void fault_handle(int signal, siginfo_t *info, void *context)
 {
     uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
     const SimBlockOfMemory *pinned = sim_device_of(address) < 0 ? pinned_near(address) : NULL;
-    char text[256], where[2048];
+    char text[256], where[2048] = "";
     if (sim_device_of(address) < 0 && !pinned) {
         fault_pass(signal, info, context);
         return;
     }
-    fault_where(where, sizeof where);
+    fault_where(context, where, sizeof where);
     sim_memory_describe(address, text, sizeof text);
     if (pinned)
         sim_report(pinned->freed ? SIM_USE_AFTER_FREE : SIM_OUT_OF_BOUNDS, "the host accesses %s%s",

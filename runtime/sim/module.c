@@ -22,7 +22,8 @@ struct SimModule {
     char *ptx;
     size_t size;
     const SimModuleTable *table;
-    bool failed; /* once reported, not tried again */
+    bool runs_here; /* the devices are of an architecture that the PTX is for */
+    bool failed;    /* once reported, not tried again */
     SimKernel *kernels;
     uint64_t *globals[SIM_DEVICES_MAX]; /* addresses by variable; 0: not there yet */
 };
@@ -33,7 +34,10 @@ SimModule *sim_module_new(const void *image)
 {
     Fatbin fatbin;
     FatbinImage ptx;
-    if (!image || !fatbin_open(&fatbin, image, UINT64_MAX) || !fatbin_find_ptx(&fatbin, &ptx)) {
+    const SimConfig *config = sim_config();
+    const uint32_t device = (uint32_t)(config->major * 10 + config->minor);
+    if (!image || !fatbin_open(&fatbin, image, UINT64_MAX) ||
+        !fatbin_find_ptx(&fatbin, device, &ptx)) {
         sim_report(SIM_UNKNOWN,
                    "an executable's module holds no PTX that can be read; build it with "
                    "\"-gencode arch=compute_80,code=compute_80 -no-compress\"");
@@ -50,6 +54,7 @@ SimModule *sim_module_new(const void *image)
     memcpy(copy, ptx.data, ptx.size);
     copy[ptx.size] = '\0';
     module->ptx = copy;
+    module->runs_here = ptx.architecture <= device;
     module->size = strlen(copy); /* the image is padded with zeroes */
     module->next = modules;
     modules = module;
@@ -62,6 +67,11 @@ void sim_module_free(SimModule *module)
         return;
     free(module->ptx);
     module->ptx = NULL;
+}
+
+bool sim_module_runs_here(const SimModule *module)
+{
+    return module->runs_here;
 }
 
 static bool make_kernels(SimModule *module)
@@ -144,9 +154,11 @@ static void relocate(SimModule *module, const SimGlobalTable *global, char *byte
 {
     for (uint32_t i = 0; i < global->nrelocations; i++) {
         const SimRelocation *r = &global->relocations[i];
-        if (r->variable >= module->table->nglobals || r->offset + r->bytes > global->bytes)
+        if (r->offset + r->bytes > global->bytes)
             continue;
-        const uint64_t address = address_of(module, r->variable, device) + r->addend;
+        const uint64_t base =
+            r->variable < module->table->nglobals ? address_of(module, r->variable, device) : 0;
+        const uint64_t address = base + r->addend;
         for (uint32_t b = 0; b < r->bytes && r->first + b < 8; b++)
             bytes[r->offset + b] = (char)(address >> 8 * (r->first + b));
     }

@@ -110,6 +110,8 @@ const SimModuleTable *module_build(const char *ptx, size_t size)
     } else {
         sim_report(SIM_UNKNOWN, "a module cannot be compiled: out of memory");
     }
+    if (table)
+        module_cache_forget(object);
     free(object);
     free(code);
     return table;

@@ -15,6 +15,8 @@ const SimModuleTable *module_build(const char *ptx, size_t size);
 /* Where the compiled code of a C text belongs: a path in the cache's folder, which exists,
  * or in a folder of this process where the cache cannot be written. To be freed. */
 char *module_cache_path(const char *code, size_t size, const char *flags);
+/* Once it is loaded: removes it again where the folder is of this process alone. */
+void module_cache_forget(const char *object);
 /* Writes bytes to a file that appears whole or not at all; false with errno. */
 bool module_write_file(const char *path, const char *data, size_t size);
 /* The compiler's run: "" or what it printed when it failed. false: it failed. */

@@ -25,9 +25,18 @@ extern char **environ;
 enum { ARGUMENTS_MAX = 64, WORDS_MAX = 16 };
 
 static const char *const FLAGS[] = {
-    "-x",        "c",           "-std=gnu17",         "-O2",
-    "-fPIC",     "-shared",     "-march=native",      "-ffp-contract=off",
-    "-fwrapv",   "-fno-math-errno", "-fno-strict-aliasing", "-fno-trapping-math",
+    "-x",
+    "c",
+    "-std=gnu17",
+    "-O2",
+    "-fPIC",
+    "-shared",
+    "-march=native",
+    "-ffp-contract=off",
+    "-fwrapv",
+    "-fno-math-errno",
+    "-fno-strict-aliasing",
+    "-fno-trapping-math",
     "-w",
 };
 
@@ -74,16 +83,17 @@ static void make_folders(char *path)
 }
 
 /* A folder of this process alone, for where no cache can be. */
+static char private_path[4096];
+
 static const char *private_folder(void)
 {
-    static char path[4096];
-    if (path[0])
-        return path;
+    if (private_path[0])
+        return private_path;
     const char *base = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/mdl-sim-XXXXXX", base && *base ? base : "/tmp");
-    if (!mkdtemp(path))
-        path[0] = '\0';
-    return path;
+    snprintf(private_path, sizeof private_path, "%s/mdl-sim-XXXXXX", base && *base ? base : "/tmp");
+    if (!mkdtemp(private_path))
+        private_path[0] = '\0';
+    return private_path;
 }
 
 static const char *cache_folder(void)
@@ -93,6 +103,13 @@ static const char *cache_folder(void)
         snprintf(path, sizeof path, "%s", sim_config()->cache) < (int)sizeof path)
         make_folders(path);
     return path[0] && access(path, W_OK | X_OK) == 0 ? path : private_folder();
+}
+
+void module_cache_forget(const char *object)
+{
+    const char *folder = cache_folder();
+    if (folder == private_path && unlink(object) == 0 && rmdir(folder) == 0)
+        private_path[0] = '\0';
 }
 
 char *module_cache_path(const char *code, size_t size, const char *flags)
@@ -168,8 +185,8 @@ static bool run_compiler(const char *const *arguments, int log)
     if (failed == 0)
         failed = posix_spawn_file_actions_adddup2(&actions, log, 2);
     if (failed == 0)
-        failed = posix_spawnp(&child, arguments[0], &actions, NULL, (char *const *)arguments,
-                              environ);
+        failed =
+            posix_spawnp(&child, arguments[0], &actions, NULL, (char *const *)arguments, environ);
     posix_spawn_file_actions_destroy(&actions);
     if (failed != 0) {
         dprintf(log, "%s: %s\n", arguments[0], strerror(failed));
@@ -185,15 +202,14 @@ static bool run_compiler(const char *const *arguments, int log)
 
 bool module_compile(const char *source, const char *object, char *messages, size_t size)
 {
-    char log_path[] = "/tmp/mdl-sim-log-XXXXXX";
     const char *arguments[ARGUMENTS_MAX];
     char *cc = strdup(sim_config()->cc), *temporary = NULL;
     char race[32];
-    const int log = mkstemp(log_path);
+    FILE *log_file = tmpfile();
+    const int log = log_file ? fileno(log_file) : -1;
     bool done = false;
     snprintf(messages, size, "the compiler cannot be started");
     if (cc && log >= 0 && asprintf(&temporary, "%s.%ld", object, (long)getpid()) >= 0) {
-        unlink(log_path);
         size_t n = split_words(cc, arguments, WORDS_MAX);
         if (n == 0)
             arguments[n++] = "cc";
@@ -208,8 +224,8 @@ bool module_compile(const char *source, const char *object, char *messages, size
         if (!done)
             unlink(temporary);
     }
-    if (log >= 0)
-        close(log);
+    if (log_file)
+        fclose(log_file);
     free(temporary);
     free(cc);
     return done;

@@ -56,10 +56,9 @@ const char *nccl_type_name(ncclDataType_t type)
 
 const char *part_name(PartKind kind)
 {
-    static const char *const names[] = {"ncclSend",      "ncclRecv",      "ncclAllReduce",
-                                        "ncclReduce",    "ncclBroadcast", "ncclAllGather",
-                                        "ncclReduceScatter", "ncclAlltoAll", "ncclGather",
-                                        "ncclScatter"};
+    static const char *const names[] = {
+        "ncclSend",      "ncclRecv",          "ncclAllReduce", "ncclReduce", "ncclBroadcast",
+        "ncclAllGather", "ncclReduceScatter", "ncclAlltoAll",  "ncclGather", "ncclScatter"};
     return names[kind];
 }
 
@@ -215,10 +214,10 @@ static ncclResult_t part_check(const Part *p, const char *call)
     return stream_check(p, call);
 }
 
-static ncclResult_t operation(Part p, void *caller, const char *call)
+static ncclResult_t operation(Part p, const char *call)
 {
     ncclResult_t result;
-    p.caller = caller;
+    p.caller = sim_caller();
     if (!comm_of(p.comm, call, &result))
         return group_refuse(result);
     if (p.comm->finalized) {
@@ -238,8 +237,7 @@ static ncclResult_t operation(Part p, void *caller, const char *call)
 #define TO .receive = (uint64_t)(uintptr_t)recvbuff
 #define REST .count = count, .type = datatype, .comm = comm, .stream = stream
 #define OPERATION(part, ...)                                                                       \
-    NCCL_CALL(SIM_CALL_WORK, operation((Part){.kind = part, __VA_ARGS__, REST},                        \
-                                       __builtin_return_address(0), __func__))
+    NCCL_CALL(SIM_CALL_WORK, operation((Part){.kind = part, __VA_ARGS__, REST}, __func__))
 
 ncclResult_t ncclSend(const void *sendbuff, size_t count, ncclDataType_t datatype, int peer,
                       ncclComm_t comm, cudaStream_t stream)

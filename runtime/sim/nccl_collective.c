@@ -46,8 +46,8 @@ static void deliver(Part *part, const void *data)
     size_t bytes = part_received(part) * nccl_size_of(part->type);
     if (bytes == 0)
         return;
-    void *to = sim_range(part->launch, part->receive, bytes, 0, 1, SIM_WRITE, false,
-                         "what it receives");
+    void *to =
+        sim_range(part->launch, part->receive, bytes, 0, 1, SIM_WRITE, false, "what it receives");
     if (to && to != data)
         memmove(to, data, bytes);
 }

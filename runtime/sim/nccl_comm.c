@@ -36,8 +36,7 @@ static Clique *clique_new(int nranks, const ncclUniqueId *id)
     size_t n = (size_t)nranks;
     Clique *c = calloc(1, sizeof *c);
     if (!c || !(c->comms = calloc(n, sizeof *c->comms)) ||
-        !(c->pairs = calloc(n * n, sizeof *c->pairs)) ||
-        !(c->calls = calloc(n, sizeof *c->calls)))
+        !(c->pairs = calloc(n * n, sizeof *c->pairs)) || !(c->calls = calloc(n, sizeof *c->calls)))
         abort();
     c->number = cliques ? cliques->number + 1 : 1;
     c->nranks = nranks;
@@ -194,14 +193,13 @@ ncclResult_t comm_finish(ncclComm_t c, const char *call)
 
 ncclResult_t comm_end(ncclComm_t comm, bool abort, const char *call)
 {
-    ncclResult_t why = ncclSuccess;
+    ncclResult_t why;
     if (!comm)
         return ncclSuccess; /* as the real one says */
     ncclComm_t c = comm_of(comm, call, &why);
     if (!c)
         return why;
-    if (!abort)
-        why = comm_finish(c, call);
+    why = abort ? ncclSuccess : comm_finish(c, call);
     c->alive = false;
     c->aborted = abort;
     if (abort)

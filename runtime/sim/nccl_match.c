@@ -10,12 +10,13 @@
 
 enum { TEXT = 640 };
 
-/* "ncclSend of 4 float32, rank 0 to 1 (communicator 1), in OPERATION" */
+/* The operation; where that is a group, the call in it before. */
 static char *side_describe(const Part *part, char *out, size_t size)
 {
     char name[160], where[400];
-    snprintf(out, size, "%s\nin %s", part_describe(part, name, sizeof name),
-             sim_op_describe(part->launch, where, sizeof where));
+    bool grouped = launch_of(part)->nparts > 1;
+    snprintf(out, size, "%s%s%s", grouped ? part_describe(part, name, sizeof name) : "",
+             grouped ? " in " : "", sim_op_describe(part->launch, where, sizeof where));
     return out;
 }
 
@@ -95,14 +96,13 @@ static Meeting *meeting_of(Clique *clique, uint64_t number)
 
 static void meeting_check(Meeting *m, const Part *part, const Part *other)
 {
-    const char *what = part->kind != other->kind     ? "ranks call different collective functions"
-                       : part->type != other->type   ? "ranks give different types"
-                       : part->count != other->count ? "ranks give different counts"
-                       : part_reduces(part->kind) && part->op != other->op
-                           ? "ranks give different reductions"
-                       : part_has_root(part->kind) && part->peer != other->peer
-                           ? "ranks give different roots"
-                           : NULL;
+    const char *what =
+        part->kind != other->kind     ? "ranks call different collective functions"
+        : part->type != other->type   ? "ranks give different types"
+        : part->count != other->count ? "ranks give different counts"
+        : part_reduces(part->kind) && part->op != other->op      ? "ranks give different reductions"
+        : part_has_root(part->kind) && part->peer != other->peer ? "ranks give different roots"
+                                                                 : NULL;
     if (!what)
         return;
     m->broken = true;

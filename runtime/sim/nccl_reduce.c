@@ -10,13 +10,13 @@
 enum { BLOCK = 1024 };
 
 /* `modular` is what sums and products are made in: for integers, where they may wrap around. */
-#define COMBINE(type, wide, modular)                                                                        \
+#define COMBINE(type, wide, modular)                                                               \
     static void combine_##type(ncclRedOp_t op, wide *sum, const wide *more, size_t n)              \
     {                                                                                              \
         switch (op) {                                                                              \
         case ncclProd:                                                                             \
             for (size_t i = 0; i < n; i++)                                                         \
-                sum[i] = (wide)((modular)sum[i] * (modular)more[i]);                                                 \
+                sum[i] = (wide)((modular)sum[i] * (modular)more[i]);                               \
             break;                                                                                 \
         case ncclMax:                                                                              \
             for (size_t i = 0; i < n; i++)                                                         \
@@ -28,12 +28,12 @@ enum { BLOCK = 1024 };
             break;                                                                                 \
         default:                                                                                   \
             for (size_t i = 0; i < n; i++)                                                         \
-                sum[i] = (wide)((modular)sum[i] + (modular)more[i]);                                                 \
+                sum[i] = (wide)((modular)sum[i] + (modular)more[i]);                               \
         }                                                                                          \
     }
 
-#define REDUCE(name, type, wide, modular, LOAD, STORE)                                                      \
-    COMBINE(name, wide, modular)                                                                            \
+#define REDUCE(name, type, wide, modular, LOAD, STORE)                                             \
+    COMBINE(name, wide, modular)                                                                   \
     static void reduce_##name(ncclRedOp_t op, int n, const void *const *from, size_t count,        \
                               void *out)                                                           \
     {                                                                                              \

@@ -2,8 +2,8 @@
  *
  * When a launch begins, the memory that it sends from is checked and read accesses are noted.
  * Data moves when the first of the two sides ends; by then both have begun. The receiver's
- * clock then learns what had happened before the sender began. The sender learns nothing:
- * a real send may end before its data is received.
+ * clock then learns what had happened before the sender began, and that the data was read. The
+ * sender learns nothing: a real send may end before its data is received.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +43,10 @@ void launch_begin(SimOp *op)
     if (!launch->past)
         abort();
     *launch->past = op->clock;
+    memcpy(launch->past->at, op->clock.sure, sizeof launch->past->at);
+    /* Whoever has what a lone send sends knows that the send has read it. */
+    if (launch->nparts == 1 && launch->parts[0].kind == PART_SEND)
+        launch->past->at[op->stream_id] = launch->past->sure[op->stream_id] = op->sequence;
     for (int i = 0; i < launch->nparts; i++) {
         Part *part = &launch->parts[i];
         source_check(op, part);
@@ -156,8 +160,8 @@ char *launch_waits_for(const SimOp *op, char *out, size_t size)
     if (part == launch->parts + launch->nparts)
         snprintf(out, size, "can end");
     else if (!part->meeting && part->partner)
-        snprintf(out, size, "waits for %s", sim_op_describe(part->partner->launch, text,
-                                                            sizeof text));
+        snprintf(out, size, "waits for %s",
+                 sim_op_describe(part->partner->launch, text, sizeof text));
     else if (!part->meeting)
         snprintf(out, size, "waits for %s of rank %d, which was never called",
                  part->kind == PART_SEND ? "an ncclRecv" : "an ncclSend", part->peer);

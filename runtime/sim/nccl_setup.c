@@ -41,8 +41,8 @@ ALSO_P(ncclGetLastError);
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
 {
-    NCCL_CALL(SIM_CALL_WORK, id ? comm_unique_id(id)
-                                : nccl_fail(ncclInvalidArgument, "%s: id is NULL", __func__));
+    NCCL_CALL(SIM_CALL_WORK,
+              id ? comm_unique_id(id) : nccl_fail(ncclInvalidArgument, "%s: id is NULL", __func__));
 }
 ALSO_P(ncclGetUniqueId);
 

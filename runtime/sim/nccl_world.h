@@ -51,8 +51,8 @@ struct Part {
     size_t count;
     ncclDataType_t type;
     ncclRedOp_t op;
-    int peer;       /* or the root */
-    void *stream;   /* a cudaStream_t */
+    int peer;     /* or the root */
+    void *stream; /* a cudaStream_t */
     void *caller;
     /* From here on only while it is queued. */
     SimOp *launch;
@@ -66,9 +66,9 @@ struct Part {
 /* The data of an operation. Graphs copy it before it is queued. */
 typedef struct {
     ncclComm_t comm;
-    uint64_t turn;  /* its number among the communicator's launches */
+    uint64_t turn; /* its number among the communicator's launches */
     bool begun;
-    SimClock *past; /* what had happened before it began */
+    SimClock *past; /* what had surely happened before it began */
     int nparts;
     Part parts[];
 } Launch;
@@ -143,10 +143,10 @@ ncclResult_t nccl_leave(const char *call, ncclResult_t result);
 /* The body of an exported function. */
 #define NCCL_CALL(kind, ...)                                                                       \
     SIM_ENTER(__func__, kind);                                                                     \
-    return nccl_leave(__func__, sim_fail_now(__func__)                                             \
-                                    ? group_refuse(nccl_fail(ncclInternalError,                    \
-                                                             "%s: as asked for", __func__))        \
-                                    : (__VA_ARGS__))
+    return nccl_leave(                                                                             \
+        __func__, sim_fail_now(__func__)                                                           \
+                      ? group_refuse(nccl_fail(ncclInternalError, "%s: as asked for", __func__))   \
+                      : (__VA_ARGS__))
 size_t nccl_size_of(ncclDataType_t type); /* 0: no type */
 const char *nccl_type_name(ncclDataType_t type);
 const char *part_name(PartKind kind);

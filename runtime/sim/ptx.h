@@ -31,7 +31,8 @@ typedef struct {
 void *ptx_alloc(PtxArena *arena, size_t size);
 /* The array with room for one more after its n elements. */
 void *ptx_grow(PtxArena *arena, void *array, uint32_t n, size_t element);
-char *ptx_text(PtxArena *arena, const char *format, ...) __attribute__((format(printf, 2, 3)));
+char *ptx_text(PtxArena *arena, const char *format, ...)
+    __attribute__((format(printf, 2, 3), nonnull));
 void ptx_arena_free(PtxArena *arena);
 
 /* ---------------------------------------------------------------------- types */
@@ -39,11 +40,27 @@ void ptx_arena_free(PtxArena *arena);
 typedef enum {
     PTX_NONE,
     PTX_PRED,
-    PTX_B8, PTX_B16, PTX_B32, PTX_B64, PTX_B128,
-    PTX_U8, PTX_U16, PTX_U32, PTX_U64,
-    PTX_S8, PTX_S16, PTX_S32, PTX_S64,
-    PTX_F16, PTX_F16X2, PTX_BF16, PTX_BF16X2, PTX_F32, PTX_F64,
-    PTX_U16X2, PTX_S16X2,
+    PTX_B8,
+    PTX_B16,
+    PTX_B32,
+    PTX_B64,
+    PTX_B128,
+    PTX_U8,
+    PTX_U16,
+    PTX_U32,
+    PTX_U64,
+    PTX_S8,
+    PTX_S16,
+    PTX_S32,
+    PTX_S64,
+    PTX_F16,
+    PTX_F16X2,
+    PTX_BF16,
+    PTX_BF16X2,
+    PTX_F32,
+    PTX_F64,
+    PTX_U16X2,
+    PTX_S16X2,
     PTX_TYPES
 } PtxType;
 PtxType ptx_type(const char *word);    /* "f32"; PTX_NONE when it is no type */
@@ -52,7 +69,10 @@ const char *ptx_type_name(PtxType type);
 
 typedef enum {
     PTX_SPACE_NONE,
-    PTX_GLOBAL, PTX_CONST, PTX_SHARED, PTX_LOCAL,
+    PTX_GLOBAL,
+    PTX_CONST,
+    PTX_SHARED,
+    PTX_LOCAL,
     PTX_PARAM /* of an entry or a function, or of a call */
 } PtxSpace;
 
@@ -106,7 +126,7 @@ typedef struct {
     const char **words; /* the modifiers: "global", "v4", "f32" */
     PtxOperand *operands;
     uint32_t nwords, noperands;
-    uint32_t label;     /* of a label, and of .branchtargets, whose list is operands[0] */
+    uint32_t label; /* of a label, and of .branchtargets, whose list is operands[0] */
     bool targets;
     bool guarded, guard_negated;
     uint32_t guard; /* register */
@@ -175,13 +195,13 @@ void ptx_free(PtxModule *module);
 
 typedef enum {
     PTX_TOKEN_END,
-    PTX_TOKEN_NAME,    /* a word that may begin with _ $ % */
-    PTX_TOKEN_DOT,     /* .word, also .L2::128B */
+    PTX_TOKEN_NAME, /* a word that may begin with _ $ % */
+    PTX_TOKEN_DOT,  /* .word, also .L2::128B */
     PTX_TOKEN_INTEGER,
     PTX_TOKEN_F32,
     PTX_TOKEN_F64,
     PTX_TOKEN_STRING,
-    PTX_TOKEN_MARK     /* one character */
+    PTX_TOKEN_MARK /* one character */
 } PtxTokenKind;
 typedef struct {
     PtxTokenKind kind;
@@ -249,8 +269,7 @@ PtxName *ptx_expect_name(PtxParser *parser);
 uint64_t ptx_expect_integer(PtxParser *parser);
 char *ptx_copy(PtxParser *parser, const char *text, size_t length);
 
-void ptx_bind(PtxParser *parser, PtxName *name, PtxMeaning meaning, uint32_t index,
-              uint32_t count);
+void ptx_bind(PtxParser *parser, PtxName *name, PtxMeaning meaning, uint32_t index, uint32_t count);
 void ptx_scope_open(PtxParser *parser);
 void ptx_scope_close(PtxParser *parser);
 /* ".global .align 4 .b8 x[12] = {...}" from after the space on; without the semicolon. */

@@ -23,8 +23,8 @@ static uint32_t add_registers(PtxParser *parser, PtxType type, uint64_t n)
     if (n > REGISTERS_MAX - f->nregisters)
         ptx_fail(parser, "there are too many registers");
     for (uint64_t i = 0; i < n; i++) {
-        f->registers = ptx_grow(&parser->module->arena, f->registers, f->nregisters,
-                                sizeof *f->registers);
+        f->registers =
+            ptx_grow(&parser->module->arena, f->registers, f->nregisters, sizeof *f->registers);
         f->registers[f->nregisters++] = type;
     }
     return f->nregisters - (uint32_t)n;
@@ -83,8 +83,7 @@ static void declare_label(PtxParser *parser, PtxName *name, uint32_t index)
         if (l->scope == scope)
             ptx_fail(parser, "label %s is declared twice", name->text);
     if (!name->labels) {
-        parser->labelled = ptx_grow(arena, parser->labelled, parser->nlabelled,
-                                    sizeof(PtxName *));
+        parser->labelled = ptx_grow(arena, parser->labelled, parser->nlabelled, sizeof(PtxName *));
         parser->labelled[parser->nlabelled++] = name;
     }
     PtxLabel *label = ptx_alloc(arena, sizeof *label);
@@ -253,8 +252,7 @@ static void parse_operand(PtxParser *parser, PtxOperand *operand, int nesting)
         PtxOperand *items = ptx_alloc(&parser->module->arena, 2 * sizeof *items);
         items[0] = *operand;
         parse_operand(parser, &items[1], nesting + 1);
-        *operand = (PtxOperand){.kind = PTX_OP_PAIR, .text = "a pair", .items = items,
-                                .nitems = 2};
+        *operand = (PtxOperand){.kind = PTX_OP_PAIR, .text = "a pair", .items = items, .nitems = 2};
     }
 }
 
@@ -296,8 +294,7 @@ static void parse_instruction(PtxParser *parser)
     while (parser->token.kind == PTX_TOKEN_DOT) {
         if (i->nwords == WORDS_MAX)
             ptx_fail(parser, "an instruction has too many modifiers");
-        i->words[i->nwords++] =
-            ptx_name(parser, parser->token.at, parser->token.length)->text;
+        i->words[i->nwords++] = ptx_name(parser, parser->token.at, parser->token.length)->text;
         ptx_next(parser);
     }
     i->operands = ptx_alloc(arena, OPERANDS_MAX * sizeof *i->operands);
@@ -339,8 +336,7 @@ static void settle_place(PtxParser *parser, const PtxLoc *loc)
         const PtxLoc *outer = loc_slot(parser, at.at_file, at.at_line, at.at_column);
         file = at.at_file;
         line = at.at_line;
-        if (outer->file != at.at_file || outer->line != at.at_line ||
-            outer->column != at.at_column)
+        if (outer->file != at.at_file || outer->line != at.at_line || outer->column != at.at_column)
             break;
         at = *outer;
     }

@@ -199,8 +199,8 @@ static void lex_decimal(PtxParser *parser)
     bool real = false;
     for (;; n++) {
         const char c = char_at(parser, n);
-        const bool sign = (c == '-' || c == '+') && n > 0 &&
-                          (parser->p[n - 1] == 'e' || parser->p[n - 1] == 'E');
+        const bool sign =
+            (c == '-' || c == '+') && n > 0 && (parser->p[n - 1] == 'e' || parser->p[n - 1] == 'E');
         if (!is_digit(c) && c != '.' && c != 'e' && c != 'E' && !sign)
             break;
         real = real || !is_digit(c);

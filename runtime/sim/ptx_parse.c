@@ -53,8 +53,7 @@ const char *ptx_type_name(PtxType type)
 
 /* --------------------------------------------------------------------- scopes */
 
-void ptx_bind(PtxParser *parser, PtxName *name, PtxMeaning meaning, uint32_t index,
-              uint32_t count)
+void ptx_bind(PtxParser *parser, PtxName *name, PtxMeaning meaning, uint32_t index, uint32_t count)
 {
     if (parser->depth > 0) {
         parser->hidden = ptx_grow(&parser->module->arena, parser->hidden, parser->nhidden,
@@ -71,8 +70,8 @@ void ptx_scope_open(PtxParser *parser)
 {
     if (parser->depth == PTX_DEPTH_MAX)
         ptx_fail(parser, "braces are nested too deeply");
-    parser->parents = ptx_grow(&parser->module->arena, parser->parents, parser->nscopes,
-                               sizeof *parser->parents);
+    parser->parents =
+        ptx_grow(&parser->module->arena, parser->parents, parser->nscopes, sizeof *parser->parents);
     parser->parents[parser->nscopes] =
         parser->depth > 0 ? parser->scopes[parser->depth - 1] : UINT32_MAX;
     parser->scopes[parser->depth] = parser->nscopes++;
@@ -113,8 +112,8 @@ static void store_bytes(PtxParser *parser, Initial *initial, uint64_t offset, ui
         v->initial = larger;
         initial->capacity = (uint32_t)twice;
     }
-    for (uint32_t i = 0; i < bytes; i++)
-        v->initial[offset + i] = i < 8 ? (uint8_t)(value >> 8 * i) : 0;
+    for (uint32_t i = 0; i < bytes; i++, value >>= 8)
+        v->initial[offset + i] = (uint8_t)(value & 0xff);
     if (offset + bytes > v->initial_bytes)
         v->initial_bytes = offset + bytes;
 }
@@ -139,8 +138,8 @@ static void parse_reference(PtxParser *parser, Initial *initial, uint64_t offset
     store_bytes(parser, initial, offset, 0, bytes);
     if (bytes + first > 8)
         ptx_fail(parser, "an address does not fit into %s", v->name->text);
-    v->references = ptx_grow(&parser->module->arena, v->references, v->nreferences,
-                             sizeof *v->references);
+    v->references =
+        ptx_grow(&parser->module->arena, v->references, v->nreferences, sizeof *v->references);
     v->references[v->nreferences++] = (PtxReference){name, offset, addend, first, bytes};
 }
 
@@ -499,8 +498,8 @@ static void parse_directive(PtxParser *parser)
     static const struct {
         const char *word;
         PtxSpace space;
-    } spaces[] = {{"global", PTX_GLOBAL}, {"const", PTX_CONST}, {"shared", PTX_SHARED},
-                  {"local", PTX_LOCAL}};
+    } spaces[] = {
+        {"global", PTX_GLOBAL}, {"const", PTX_CONST}, {"shared", PTX_SHARED}, {"local", PTX_LOCAL}};
     for (size_t i = 0; i < sizeof spaces / sizeof *spaces; i++)
         if (ptx_take_dot(parser, spaces[i].word)) {
             ptx_parse_variable(parser, spaces[i].space, external);

@@ -15,13 +15,22 @@
 
 #include "host.h"
 
-enum { PENDING_MAX = 4096, QUERY_STEPS = 4, WAITERS_MAX = 1024 };
+enum { PENDING_MAX = 4096, QUERY_STEPS = 4, WAITERS_MAX = 1024, THREADS_MAX = 256 };
+#define ACTIVE_NS 50000000 /* a thread that has not called for so long is busy elsewhere */
+#define LINGER_NS 20000000 /* the longest that a wait waits for other threads' calls */
+#define LINGER_SECONDS 0.0002
 
 static struct {
     uint64_t random;
     bool seeded;
     int64_t progress;          /* when something last happened */
     long waiters[WAITERS_MAX]; /* threads that sleep here */
+    struct {
+        int64_t called; /* when it last called */
+        long id;
+        bool waiting;
+    } threads[THREADS_MAX]; /* of the host; by HostThread.slot - 1 */
+    int nthreads;
     int waiting, busy, communicating[SIM_DEVICES_MAX];
 } state;
 
@@ -60,7 +69,8 @@ static bool op_can_go(const SimStream *s)
         if (!op->after[i]->done)
             return false;
     if (op->kind == SIM_OP_MESSAGE && !op->begun)
-        return !sim_config()->pessimistic || state.communicating[s->device] == 0;
+        return (!sim_config()->pessimistic || state.communicating[s->device] == 0) &&
+               (!op->can_begin || op->can_begin(op));
     return !op->ready || op->ready(op);
 }
 
@@ -99,14 +109,14 @@ static void op_clock_complete(SimStream *s, SimOp *op)
     sim_clock_join(&op->clock, &s->clock);
     for (int i = 0; i < op->nafter; i++)
         sim_clock_join(&op->clock, &op->after[i]->clock);
-    op->clock.at[op->stream_id] = op->sequence - 1;
+    op->clock.at[op->stream_id] = op->clock.sure[op->stream_id] = op->sequence - 1;
     if (op->clock.n <= (int)op->stream_id)
         op->clock.n = (int)op->stream_id + 1;
 }
 
 static void op_done(SimStream *s, SimOp *op)
 {
-    op->clock.at[op->stream_id] = op->sequence;
+    op->clock.at[op->stream_id] = op->clock.sure[op->stream_id] = op->sequence;
     s->clock = op->clock;
     s->done = op->sequence;
     s->head = op->next;
@@ -190,11 +200,64 @@ void scheduler_drain(void)
         lock_yield();
 }
 
+/* ------------------------------------------------------------- threads of the host */
+
+static void thread_note(bool waiting)
+{
+    HostThread *t = host_thread();
+    if (t->slot == 0 && state.nthreads < THREADS_MAX) {
+        t->slot = ++state.nthreads;
+        state.threads[t->slot - 1].id = syscall(SYS_gettid);
+    }
+    if (t->slot == 0)
+        return;
+    state.threads[t->slot - 1].called = time_now_ns();
+    state.threads[t->slot - 1].waiting = waiting;
+}
+
+/* Whether a thread has the processor, or wants it. */
+static bool thread_runs(long id)
+{
+    char path[64], text[256];
+    snprintf(path, sizeof path, "/proc/self/task/%ld/stat", id);
+    FILE *f = fopen(path, "r");
+    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+    if (f)
+        fclose(f);
+    text[n] = 0;
+    const char *name_end = strrchr(text, ')');
+    return name_end && strncmp(name_end, ") R", 3) == 0;
+}
+
+/* Whether another thread is on its way to its next call. */
+static bool others_active(void)
+{
+    int64_t now = time_now_ns();
+    for (int i = 0; i < state.nthreads; i++)
+        if (i + 1 != host_thread()->slot && !state.threads[i].waiting &&
+            now - state.threads[i].called < ACTIVE_NS && thread_runs(state.threads[i].id))
+            return true;
+    return lock_wanted();
+}
+
+/* Threads are ahead of their GPUs: before anything runs, the others get a moment to enqueue
+ * what they have. Else one thread's wait would be over before another's call, and order
+ * operations that nothing orders on a GPU. */
+static void linger(void)
+{
+    int64_t until = time_now_ns() + LINGER_NS;
+    if (sim_config()->schedule == SIM_EAGER || !sim_config()->race || state.nthreads < 2)
+        return;
+    while (time_now_ns() < until && others_active())
+        lock_sleep(LINGER_SECONDS);
+}
+
 /* After a call: all of it under `eager`; else long queues are kept short. */
 void scheduler_after_call(void)
 {
     if (host_thread()->in_callback)
         return;
+    thread_note(false);
     if (sim_config()->schedule == SIM_EAGER) {
         scheduler_drain();
         return;
@@ -248,17 +311,21 @@ static void describe_head(const SimStream *s, char *out, size_t size)
 {
     const SimOp *op = s->head;
     char text[512], stream[96];
-    size_t n = (size_t)snprintf(out, size, "\n%s", sim_op_describe(op, text, sizeof text));
-    if (op->kind == SIM_OP_MESSAGE && op->begun)
-        snprintf(out + n, size - n, ": has begun; its partners have not");
-    else if (op->kind == SIM_OP_MESSAGE && sim_config()->pessimistic &&
-             state.communicating[s->device] > 0)
-        snprintf(out + n, size - n, ": waits until the other message of its device is done");
+    size_t n = (size_t)snprintf(out, size, "\n%s", sim_op_describe(op, text, sizeof text)), all = n;
     for (int i = 0; i < op->nafter && n < size; i++)
         if (!op->after[i]->done)
             n += (size_t)snprintf(out + n, size - n, ": waits for operation %u of %s",
                                   op->after[i]->sequence,
                                   sim_stream_describe(op->after[i]->stream, stream, sizeof stream));
+    if (n > all || n >= size || op->kind != SIM_OP_MESSAGE)
+        return;
+    text[0] = 0;
+    if (!op->begun && sim_config()->pessimistic && state.communicating[s->device] > 0)
+        snprintf(out + n, size - n, ": waits until the other message of its device is done");
+    else if (op->waits_for)
+        snprintf(out + n, size - n, ": %s", op->waits_for(op, text, sizeof text));
+    else if (op->begun)
+        snprintf(out + n, size - n, ": has begun; its partners have not");
 }
 
 static void report_deadlock(const char *what)
@@ -306,7 +373,9 @@ bool sim_wait(bool (*done)(void *data), void *data, const char *what)
         sim_report(SIM_MISUSE, "%s: a host function in a stream must not call CUDA", what);
         return false;
     }
+    thread_note(true);
     scheduler_progress_made();
+    linger();
     while (!done(data)) {
         if (scheduler_step()) {
             lock_yield();
@@ -319,10 +388,12 @@ bool sim_wait(bool (*done)(void *data), void *data, const char *what)
         waiter_remove();
         if (dead) {
             report_deadlock(what);
+            thread_note(false);
             return false;
         }
     }
     scheduler_settle();
+    thread_note(false);
     return true;
 }
 
@@ -332,7 +403,7 @@ cudaError_t wait_for_point(SimPoint *point, const char *call)
 {
     bool fine = sim_wait(point_passed, point, call);
     if (fine)
-        sim_clock_join(clock_of_host(), &point->clock);
+        clock_host_learn(&point->clock);
     point_drop(point);
     return fine ? cudaSuccess : cudaErrorLaunchTimeout;
 }
@@ -343,7 +414,7 @@ cudaError_t wait_for_stream(SimStream *s, const char *call)
     if (point)
         return wait_for_point(point_keep(point), call);
     scheduler_settle();
-    sim_clock_join(clock_of_host(), &s->clock);
+    clock_host_learn(&s->clock);
     return cudaSuccess;
 }
 
@@ -360,9 +431,11 @@ cudaError_t wait_for_device(int device, const char *call)
         if (point && n < SIM_STREAMS_MAX)
             points[n++] = point_keep(point);
         else
-            sim_clock_join(clock_of_host(), &s->clock);
+            clock_host_learn(&s->clock);
     }
-    streams_retired_join(device, clock_of_host());
+    SimClock retired = {0};
+    streams_retired_join(device, &retired);
+    clock_host_learn(&retired);
     for (int i = 0; i < n; i++) {
         if (error == cudaSuccess)
             error = wait_for_point(points[i], call);

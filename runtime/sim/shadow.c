@@ -35,6 +35,8 @@ static ShadowCell *chunk_new(void)
                         "works without)\n");
         _Exit(SIM_EXIT);
     }
+    /* Blocks come in any order, so small pages would miss the processor's table of pages. */
+    madvise(p, CHUNK_CELLS * sizeof(ShadowCell), MADV_HUGEPAGE);
     return p;
 }
 

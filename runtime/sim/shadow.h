@@ -46,6 +46,7 @@ typedef struct ShadowView {
     uint32_t low_op;      /* operations below lie below the floor */
     SimOp *op;
     bool kernel, shared;
+    bool parts; /* the kernel is known to let parts of blocks or warps meet */
 } ShadowView;
 
 /* What a kernel's warps and fences order within the running block (shadow_order.c). */
@@ -84,14 +85,14 @@ static inline bool shadow_before_or_same(const ShadowView *v, ShadowSlot s, Shad
 }
 
 /* Whether two reads since the last barrier, of two warps or of the running one, make another
- * one by the running thread nothing new. */
-static inline bool shadow_read_known(const ShadowView *v, ShadowSlot a, ShadowSlot b,
-                                     ShadowSlot me)
+ * one by the running thread, which has met nobody since, nothing new. */
+static inline bool shadow_read_known(const ShadowView *v, ShadowSlot a, ShadowSlot b, ShadowSlot me)
 {
     const ShadowSlot same = 15 << SLOT_MASK | 3 << SLOT_KIND;
     uint32_t first = v->block_first + v->epoch_span;
     uint32_t warp_a = slot_segment(a) - first, warp_b = slot_segment(b) - first;
     return (((a ^ me) | (b ^ me)) & same) == 0 && warp_a < v->warps && warp_b < v->warps &&
+           slot_segment(me) - first < v->warps && !v->parts &&
            (warp_a != warp_b || slot_segment(a) == slot_segment(me));
 }
 
@@ -161,15 +162,14 @@ void shadow_op_begin(ShadowView *v, SimOp *op, const SimKernelTable *table,
 bool shadow_op_before(ShadowView *v, ShadowSlot s);
 /* What an access of another operation was: "cudaMemcpyAsync, gpu 0, stream 2 wrote it ..." */
 char *shadow_other_describe(ShadowSlot other, char *out, size_t size);
-uint32_t shadow_op_of(ShadowSlot s); /* number of the operation */
+uint32_t shadow_op_of(ShadowSlot s);      /* number of the operation */
 const SimSite *shadow_site(ShadowSlot s); /* NULL: not a kernel's */
 void shadow_ops_forget(void);
 
 /* -- threads of the running block (shadow_order.c) */
 
 /* The view of a new block's threads; warp w begins in the segment that is returned + w. */
-uint32_t shadow_block_begin(ShadowView *global, ShadowView *shared, uint32_t block,
-                            uint32_t warps);
+uint32_t shadow_block_begin(ShadowView *global, ShadowView *shared, uint32_t block, uint32_t warps);
 /* All threads of the block met. Returns the first of the warps' new segments. */
 uint32_t shadow_block_barrier(ShadowView *global, ShadowView *shared);
 /* The lanes of a warp met. Returns the new segment of these lanes. */
@@ -191,8 +191,8 @@ void shadow_order_forget(void); /* segments begin anew */
 /* Whether unordered accesses of these kinds are a conflict. */
 static inline bool shadow_conflicts(uint32_t a, uint32_t b)
 {
-    bool writes = a == SHADOW_WRITE || a == SHADOW_ATOMIC || b == SHADOW_WRITE ||
-                  b == SHADOW_ATOMIC;
+    bool writes =
+        a == SHADOW_WRITE || a == SHADOW_ATOMIC || b == SHADOW_WRITE || b == SHADOW_ATOMIC;
     return writes && !(a >= SHADOW_ATOMIC && b >= SHADOW_ATOMIC);
 }
 

@@ -7,8 +7,9 @@
  * with nothing kept in its place: a read gives way to a later read that it happened before,
  * a write to a later write of its bytes. Of unordered reads (or atomic accesses) of one
  * kernel two of different warps or blocks are kept: whoever conflicts with a third conflicts
- * with one of these. Where a cell is full, accesses of one operation that is over are one;
- * what then does not fit lies in a table beside (shadow_spill.c).
+ * with one of these, unless parts of a warp or of a block meet: then all are kept. Where a cell is
+ * full, accesses of one operation that is over are one; what then does not fit lies in a table
+ * beside (shadow_spill.c).
  */
 #include "shadow.h"
 
@@ -122,11 +123,13 @@ static void note_read(ShadowView *v, Slots *c, ShadowSlot me)
             c->slot[i] = me;
             return;
         }
-        if (slot_segment(s) >= v->op_first && (mask & ~slot_mask(s)) == 0)
+        if (slot_segment(s) >= v->op_first && (mask & ~slot_mask(s)) == 0 && !before(v, s, me))
             others[n++] = i;
     }
-    if (n == 0 || (n == 1 && distance(v, c->slot[others[0]], me) < 3))
+    if (n == 0 || v->parts || (n == 1 && distance(v, c->slot[others[0]], me) < 3)) {
         slots_add(v, c, me);
+        return;
+    }
     if (n < 2)
         return;
     ShadowSlot first = c->slot[others[0]], second = c->slot[others[1]];
@@ -134,32 +137,49 @@ static void note_read(ShadowView *v, Slots *c, ShadowSlot me)
         c->slot[others[1]] = me;
 }
 
-/* A write covers what its bytes knew. What other bytes knew stays, and one unordered atomic
- * access where this one is atomic too: a plain access may be ordered after one of them only. */
-static void note_write(ShadowView *v, Slots *c, ShadowSlot me, uint32_t init)
+/* A plain write covers what was known of its bytes; what other bytes knew stays. */
+static void note_plain_write(const ShadowView *v, Slots *c, const Slots *old, uint32_t mask)
 {
-    uint32_t mask = slot_mask(me);
-    Slots old = *c;
-    ShadowSlot atomic = 0;
+    for (int i = 0; i < old->n; i++) {
+        uint32_t rest = slot_mask(old->slot[i]) & ~mask;
+        if (!slot_empty(old->slot[i]) && rest)
+            slots_add(v, c, with_mask(old->slot[i], rest));
+    }
+}
+
+/* An atomic write covers no plain access, for another atomic one may still conflict with
+ * that. Atomic accesses that are unordered with it stay, of one kernel one of them: a plain
+ * access may be ordered after some of them only. */
+static void note_atomic_write(ShadowView *v, Slots *c, const Slots *old, ShadowSlot me)
+{
+    ShadowSlot farthest = 0;
     int best = 0;
-    *c = (Slots){{me | init | mask}, 4};
-    for (int i = 0; i < old.n; i++) {
-        ShadowSlot s = old.slot[i];
+    for (int i = 0; i < old->n; i++) {
+        ShadowSlot s = with_mask(old->slot[i], slot_mask(old->slot[i]));
         if (slot_empty(s))
             continue;
-        uint32_t rest = slot_mask(s) & ~mask;
-        bool kept = slot_kind(me) == SHADOW_ATOMIC && slot_kind(s) == SHADOW_ATOMIC &&
-                    !before(v, s, me);
-        int far = kept ? distance(v, s, me) : 0;
-        if (far > best) {
-            best = far;
-            atomic = with_mask(s, slot_mask(s));
-        } else if (rest) {
-            slots_add(v, c, with_mask(s, rest));
+        bool covered = slot_kind(s) == SHADOW_ATOMIC && (slot_mask(s) & ~slot_mask(me)) == 0;
+        if (covered && before(v, s, me))
+            continue;
+        if (!covered || v->parts || slot_segment(s) < v->op_first) {
+            slots_add(v, c, s);
+        } else if (distance(v, s, me) > best) {
+            best = distance(v, s, me);
+            farthest = s;
         }
     }
-    if (atomic)
-        slots_add(v, c, atomic);
+    if (farthest)
+        slots_add(v, c, farthest);
+}
+
+static void note_write(ShadowView *v, Slots *c, ShadowSlot me, uint32_t init)
+{
+    Slots old = *c;
+    *c = (Slots){{me | init | slot_mask(me)}, 4};
+    if (slot_kind(me) == SHADOW_ATOMIC)
+        note_atomic_write(v, c, &old, me);
+    else
+        note_plain_write(v, c, &old, slot_mask(me));
 }
 
 /* ----------------------------------------------------------------- the cell itself */

@@ -91,18 +91,15 @@ static void op_add(const SimOp *op, const SimKernelTable *table, const SimLaunch
         all.streams_used = s + 1;
     all.streams[s].ops[all.streams[s].n++] = all.n;
     ShadowOp *o = &all.ops[all.n++];
-    *o = (ShadowOp){.segment = shadow_segments(0),
-                    .sequence = op->sequence,
-                    .stream_id = s,
-                    .table = table};
+    *o = (ShadowOp){
+        .segment = shadow_segments(0), .sequence = op->sequence, .stream_id = s, .table = table};
     for (int i = 0; launch && i < 2; i++) {
         o->grid[i] = launch->grid[i];
         o->block[i] = launch->block[i];
     }
 }
 
-void shadow_op_begin(ShadowView *v, SimOp *op, const SimKernelTable *table,
-                     const SimLaunch *launch)
+void shadow_op_begin(ShadowView *v, SimOp *op, const SimKernelTable *table, const SimLaunch *launch)
 {
     shadow_segments_reserve();
     uint32_t lowest = op_lowest(op);

@@ -103,8 +103,7 @@ void shadow_order_forget(void)
     memset(places, 0, sizeof places);
 }
 
-uint32_t shadow_block_begin(ShadowView *global, ShadowView *shared, uint32_t block,
-                            uint32_t warps)
+uint32_t shadow_block_begin(ShadowView *global, ShadowView *shared, uint32_t block, uint32_t warps)
 {
     now.block = block;
     now.warps = warps;
@@ -141,8 +140,8 @@ static void known_make(void)
 
 /* The threads meet: all of them know what one of them knew, and each other's segments; of
  * other threads numbered from ... to - 1. */
-static void known_join(const uint16_t *threads, uint32_t n, const uint32_t *segments,
-                       uint32_t from, uint32_t to)
+static void known_join(const uint16_t *threads, uint32_t n, const uint32_t *segments, uint32_t from,
+                       uint32_t to)
 {
     uint32_t join[SHADOW_THREADS];
     known_make();
@@ -253,8 +252,7 @@ static void channel_release(Channel *c, uint32_t thread, const Fence *f, bool bl
 
 uint32_t shadow_fence(uint32_t thread, uint32_t segment, bool block_only)
 {
-    now.fences[!block_only][thread] =
-        (Fence){segment, now.epoch_first, now.whole[thread / 32]};
+    now.fences[!block_only][thread] = (Fence){segment, now.epoch_first, now.whole[thread / 32]};
     uint32_t next = segments_at(thread / 32, 1);
     for (uint32_t i = 0; i < now.nacquired; i++) {
         Acquire *a = &now.acquired[i];
@@ -278,8 +276,7 @@ void shadow_atomic(uint32_t thread, uint32_t segment, uint64_t address, uint32_t
     if (!c)
         return;
     if (c->n && now.nacquired < ACQUIRED)
-        now.acquired[now.nacquired++] =
-            (Acquire){thread, segment, c->n, c, has_wide || has_narrow};
+        now.acquired[now.nacquired++] = (Acquire){thread, segment, c->n, c, has_wide || has_narrow};
     if (writes && has_wide)
         channel_release(c, thread, wide, false);
     if (writes && has_narrow && (!has_wide || narrow->segment > wide->segment))

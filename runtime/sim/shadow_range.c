@@ -34,8 +34,8 @@ static void range_report(SimOp *op, ShadowVerdict verdict, ShadowSlot other, uin
     const char *verb = access == SIM_READ ? "reads" : access == SIM_WRITE ? "writes" : "changes";
     if (verdict == SHADOW_UNWRITTEN)
         sim_report(SIM_UNINITIALISED,
-                   "%s reads memory that nothing has written: %s, %" PRIu64
-                   " bytes from 0x%" PRIx64 ", first at 0x%" PRIx64 " (%s)",
+                   "%s reads memory that nothing has written: %s, %" PRIu64 " bytes from 0x%" PRIx64
+                   ", first at 0x%" PRIx64 " (%s)",
                    self, what, bytes, address, at, memory);
     else
         sim_report(SIM_RACE,
@@ -85,7 +85,6 @@ void sim_shadow_range(SimOp *op, int device, uint64_t address, uint64_t bytes, S
             continue;
         conflict = conflict || verdict == SHADOW_CONFLICT;
         unwritten = unwritten || verdict == SHADOW_UNWRITTEN;
-        range_report(op, verdict, other, at < address ? address : at, address, bytes, access,
-                     what);
+        range_report(op, verdict, other, at < address ? address : at, address, bytes, access, what);
     }
 }

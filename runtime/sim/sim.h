@@ -85,25 +85,25 @@ void sim_unlock(void);
 
 /* What kind of finding; sim_finding_name() is its name in reports, tests and docs. */
 typedef enum {
-    SIM_RACE,             /* "race": two accesses that nothing orders (between operations) */
-    SIM_RACE_BLOCK,       /* "race-in-kernel": within a kernel: a missing barrier */
-    SIM_OUT_OF_BOUNDS,    /* "out-of-bounds" */
-    SIM_USE_AFTER_FREE,   /* "use-after-free" */
-    SIM_WRONG_DEVICE,     /* "wrong-device": memory or stream of another device */
-    SIM_HOST_ACCESS,      /* "host-access": the host dereferences device memory */
-    SIM_HOST_POINTER,     /* "host-pointer": a kernel or a call is given pageable host memory */
-    SIM_MISALIGNED,       /* "misaligned" */
-    SIM_UNINITIALISED,    /* "uninitialised" */
-    SIM_BARRIER,          /* "barrier": threads of a block at different barriers, or exited */
-    SIM_WARP,             /* "warp": lanes of a mask that do not arrive */
-    SIM_LEAK,             /* "leak": memory, streams, events, handles alive at the end */
-    SIM_DOUBLE_FREE,      /* "double-free": or a pointer that was never allocated */
-    SIM_NCCL_MISMATCH,    /* "nccl-mismatch": counts or types of the two sides differ */
-    SIM_DEADLOCK,         /* "deadlock" */
-    SIM_AFTER_FAILURE,    /* "after-failure": a call after one that failed unnoticed */
-    SIM_HOST_RACE,        /* "host-race": host memory changed while a copy was pending */
-    SIM_UNKNOWN,          /* "unknown": a call or an instruction that is not simulated */
-    SIM_MISUSE,           /* "misuse": a destroyed handle, an event never recorded, ... */
+    SIM_RACE,           /* "race": two accesses that nothing orders (between operations) */
+    SIM_RACE_BLOCK,     /* "race-in-kernel": within a kernel: a missing barrier */
+    SIM_OUT_OF_BOUNDS,  /* "out-of-bounds" */
+    SIM_USE_AFTER_FREE, /* "use-after-free" */
+    SIM_WRONG_DEVICE,   /* "wrong-device": memory or stream of another device */
+    SIM_HOST_ACCESS,    /* "host-access": the host dereferences device memory */
+    SIM_HOST_POINTER,   /* "host-pointer": a kernel or a call is given pageable host memory */
+    SIM_MISALIGNED,     /* "misaligned" */
+    SIM_UNINITIALISED,  /* "uninitialised" */
+    SIM_BARRIER,        /* "barrier": threads of a block at different barriers, or exited */
+    SIM_WARP,           /* "warp": lanes of a mask that do not arrive */
+    SIM_LEAK,           /* "leak": memory, streams, events, handles alive at the end */
+    SIM_DOUBLE_FREE,    /* "double-free": or a pointer that was never allocated */
+    SIM_NCCL_MISMATCH,  /* "nccl-mismatch": counts or types of the two sides differ */
+    SIM_DEADLOCK,       /* "deadlock" */
+    SIM_AFTER_FAILURE,  /* "after-failure": a call after one that failed unnoticed */
+    SIM_HOST_RACE,      /* "host-race": host memory changed while a copy was pending */
+    SIM_UNKNOWN,        /* "unknown": a call or an instruction that is not simulated */
+    SIM_MISUSE,         /* "misuse": a destroyed handle, an event never recorded, ... */
     SIM_FINDINGS
 } SimFinding;
 const char *sim_finding_name(SimFinding kind);
@@ -142,9 +142,11 @@ bool sim_peer_enabled(int from, int to);
 typedef struct SimStream SimStream;
 typedef struct SimOp SimOp;
 
-/* A vector clock: entry i is the last operation of stream i that happened before. */
+/* A vector clock: entry i is the last operation of stream i that happened before. `at` counts
+ * what any host thread has waited for; `sure` only what the thread of each call had, so that
+ * it does not depend on which thread was faster. Messages between ranks carry `sure`. */
 typedef struct {
-    uint32_t at[SIM_STREAMS_MAX];
+    uint32_t at[SIM_STREAMS_MAX], sure[SIM_STREAMS_MAX];
     int n; /* entries from n on are 0 */
 } SimClock;
 void sim_clock_join(SimClock *into, const SimClock *from);
@@ -160,18 +162,18 @@ typedef enum {
 /* A part of a stream's queue. Made by sim_op_new, given away by sim_enqueue. */
 struct SimOp {
     SimOpKind kind;
-    char name[96];     /* "kernel fused_relu", "cublasSgemm_v2", "ncclSend" */
+    char name[96]; /* "kernel fused_relu", "cublasSgemm_v2", "ncclSend" */
     SimStream *stream;
     int device;
     uint32_t sequence; /* its number in its stream, from 1: filled by sim_enqueue */
     uint32_t stream_id;
-    SimClock clock;    /* what happened before it: complete when it runs */
+    SimClock clock; /* what happened before it: complete when it runs */
     /* Called when the operation is at its stream's head and everything that it waits for is
      * done. MESSAGE: `begin` is called once at the head; the op stays until `ready`. */
     void (*begin)(SimOp *op);
     bool (*ready)(SimOp *op); /* NULL: at once */
     void (*run)(SimOp *op);
-    void (*drop)(SimOp *op);  /* frees data; may be NULL */
+    void (*drop)(SimOp *op); /* frees data; may be NULL */
     bool begun;
     void *data; /* the operation's own; copied for graphs by `size` */
     size_t size;
@@ -184,9 +186,9 @@ struct SimOp {
      * once it has begun, for deadlocks: "ncclRecv of rank 1, which was never called". */
     bool (*can_begin)(SimOp *op);
     char *(*waits_for)(const SimOp *op, char *out, size_t size);
-    void *caller;      /* where the program called: a return address */
-    uint64_t number;   /* in the order of all enqueued */
-    bool host_sees;    /* the host can tell when it runs: not before somebody waits for it */
+    void *caller;            /* where the program called, for reports */
+    uint64_t number;         /* in the order of all enqueued */
+    bool host_sees;          /* the host can tell when it runs: not before somebody waits for it */
     struct SimPoint *fills;  /* what is told when it is done */
     struct SimPoint **after; /* what it waits for, besides its stream's order */
     int nafter;
@@ -206,6 +208,7 @@ char *sim_op_describe(const SimOp *op, char *out, size_t size);
 SimStream *sim_stream_of(void *handle, const char *call);
 int sim_stream_device(const SimStream *stream);
 int sim_current_device(void); /* of the calling thread */
+void *sim_caller(void);       /* where the program made the current call: for SimOp.caller */
 /* What operation `sequence` of clock entry `stream_id` was, also long after it has run. */
 char *sim_history_describe(uint32_t stream_id, uint32_t sequence, char *out, size_t size);
 /* The host thread waits until done(data): operations run meanwhile, and when nothing can be
@@ -260,6 +263,8 @@ typedef struct {
 typedef struct SimModule SimModule;
 SimModule *sim_module_new(const void *image);
 void sim_module_free(SimModule *module);
+/* Whether the devices' compute capability is one that its PTX can be made into code for. */
+bool sim_module_runs_here(const SimModule *module);
 /* Translates and compiles at the first call; NULL after a report. `name` is mangled. */
 SimKernel *sim_module_kernel(SimModule *module, const char *name);
 const char *sim_kernel_name(const SimKernel *kernel); /* demangled: "fused_relu" */
@@ -288,8 +293,8 @@ void sim_kernel_run(SimOp *op, SimKernel *kernel, const SimLaunch *launch);
 
 /* -------------------------------------------------------------------- shadow */
 
-/* Notes an access of [address, + bytes) of a device (-1: pinned host memory) by an operation that is no kernel, and
- * reports races and reads of what was never written. */
+/* Notes an access of [address, + bytes) of a device (-1: pinned host memory) by an operation that
+ * is no kernel, and reports races and reads of what was never written. */
 void sim_shadow_range(SimOp *op, int device, uint64_t address, uint64_t bytes, SimAccess access,
                       const char *what);
 /* Fresh memory: never written. Freed memory: forgotten. */

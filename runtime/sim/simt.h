@@ -99,8 +99,8 @@ typedef struct {
     const char *unknown;  /* NULL, or what in it cannot be simulated: it must not be run */
 } SimKernelTable;
 
-/* The device address of variable `variable` plus `addend` belongs at `offset`. Of the
- * 8 bytes, `bytes` from byte `first` on. */
+/* The device address of variable `variable` plus `addend` belongs at `offset`; `addend` alone
+ * where there is no such variable. Of the 8 bytes, `bytes` from byte `first` on. */
 typedef struct {
     uint64_t offset, addend;
     uint32_t variable, first, bytes;

@@ -18,28 +18,28 @@
 
 /* ----------------------------------------------------------------- bits, memory */
 
-#define PTX_BITS(NAME, FROM, TO)                                                               \
-    static inline TO NAME(FROM x)                                                              \
-    {                                                                                          \
-        TO y;                                                                                  \
-        memcpy(&y, &x, sizeof y);                                                              \
-        return y;                                                                              \
+#define PTX_BITS(NAME, FROM, TO)                                                                   \
+    static inline TO NAME(FROM x)                                                                  \
+    {                                                                                              \
+        TO y;                                                                                      \
+        memcpy(&y, &x, sizeof y);                                                                  \
+        return y;                                                                                  \
     }
 PTX_BITS(ptx_f32_bits, float, uint32_t)
 PTX_BITS(ptx_f32_from, uint32_t, float)
 PTX_BITS(ptx_f64_bits, double, uint64_t)
 PTX_BITS(ptx_f64_from, uint64_t, double)
 
-#define PTX_MEMORY(NAME, TYPE)                                                                 \
-    static inline TYPE ptx_load_##NAME(const void *at)                                         \
-    {                                                                                          \
-        TYPE x;                                                                                \
-        memcpy(&x, at, sizeof x);                                                              \
-        return x;                                                                              \
-    }                                                                                          \
-    static inline void ptx_store_##NAME(void *at, TYPE x)                                      \
-    {                                                                                          \
-        memcpy(at, &x, sizeof x);                                                              \
+#define PTX_MEMORY(NAME, TYPE)                                                                     \
+    static inline TYPE ptx_load_##NAME(const void *at)                                             \
+    {                                                                                              \
+        TYPE x;                                                                                    \
+        memcpy(&x, at, sizeof x);                                                                  \
+        return x;                                                                                  \
+    }                                                                                              \
+    static inline void ptx_store_##NAME(void *at, TYPE x)                                          \
+    {                                                                                              \
+        memcpy(at, &x, sizeof x);                                                                  \
     }
 PTX_MEMORY(u8, uint8_t)
 PTX_MEMORY(u16, uint16_t)
@@ -54,46 +54,46 @@ PTX_MEMORY(f64, double)
 
 /* ------------------------------------------------------------------- integers */
 
-#define PTX_INTEGERS(W, BITS, U, S, WIDE_U, WIDE_S)                                            \
-    static inline U ptx_div_u##W(U a, U b)                                                     \
-    {                                                                                          \
-        return b == 0 ? (U)~(U)0 : (U)(a / b);                                                 \
-    }                                                                                          \
-    static inline U ptx_rem_u##W(U a, U b)                                                     \
-    {                                                                                          \
-        return b == 0 ? a : (U)(a % b);                                                        \
-    }                                                                                          \
-    static inline S ptx_div_s##W(S a, S b)                                                     \
-    {                                                                                          \
-        return b == 0 ? (S)-1 : b == -1 ? (S)((U)0 - (U)a) : (S)(a / b);                       \
-    }                                                                                          \
-    static inline S ptx_rem_s##W(S a, S b)                                                     \
-    {                                                                                          \
-        return b == 0 ? a : b == -1 ? (S)0 : (S)(a % b);                                       \
-    }                                                                                          \
-    static inline U ptx_mul_hi_u##W(U a, U b)                                                  \
-    {                                                                                          \
-        return (U)((WIDE_U)((WIDE_U)a * b) >> BITS);                                           \
-    }                                                                                          \
-    static inline S ptx_mul_hi_s##W(S a, S b)                                                  \
-    {                                                                                          \
-        return (S)((WIDE_S)((WIDE_S)a * b) >> BITS);                                           \
-    }                                                                                          \
-    static inline U ptx_shl_##W(U a, uint32_t n)                                               \
-    {                                                                                          \
-        return n >= BITS ? (U)0 : (U)((WIDE_U)a << n);                                         \
-    }                                                                                          \
-    static inline U ptx_shr_u##W(U a, uint32_t n)                                              \
-    {                                                                                          \
-        return n >= BITS ? (U)0 : (U)(a >> n);                                                 \
-    }                                                                                          \
-    static inline S ptx_shr_s##W(S a, uint32_t n)                                              \
-    {                                                                                          \
-        return (S)(a >> (n >= BITS ? BITS - 1 : n));                                           \
-    }                                                                                          \
-    static inline S ptx_abs_s##W(S a)                                                          \
-    {                                                                                          \
-        return a < 0 ? (S)((U)0 - (U)a) : a;                                                   \
+#define PTX_INTEGERS(W, BITS, U, S, WIDE_U, WIDE_S)                                                \
+    static inline U ptx_div_u##W(U a, U b)                                                         \
+    {                                                                                              \
+        return b == 0 ? (U) ~(U)0 : (U)(a / b);                                                    \
+    }                                                                                              \
+    static inline U ptx_rem_u##W(U a, U b)                                                         \
+    {                                                                                              \
+        return b == 0 ? a : (U)(a % b);                                                            \
+    }                                                                                              \
+    static inline S ptx_div_s##W(S a, S b)                                                         \
+    {                                                                                              \
+        return b == 0 ? (S)-1 : b == -1 ? (S)((U)0 - (U)a) : (S)(a / b);                           \
+    }                                                                                              \
+    static inline S ptx_rem_s##W(S a, S b)                                                         \
+    {                                                                                              \
+        return b == 0 ? a : b == -1 ? (S)0 : (S)(a % b);                                           \
+    }                                                                                              \
+    static inline U ptx_mul_hi_u##W(U a, U b)                                                      \
+    {                                                                                              \
+        return (U)((WIDE_U)((WIDE_U)a * b) >> BITS);                                               \
+    }                                                                                              \
+    static inline S ptx_mul_hi_s##W(S a, S b)                                                      \
+    {                                                                                              \
+        return (S)((WIDE_S)((WIDE_S)a * b) >> BITS);                                               \
+    }                                                                                              \
+    static inline U ptx_shl_##W(U a, uint32_t n)                                                   \
+    {                                                                                              \
+        return n >= BITS ? (U)0 : (U)((WIDE_U)a << n);                                             \
+    }                                                                                              \
+    static inline U ptx_shr_u##W(U a, uint32_t n)                                                  \
+    {                                                                                              \
+        return n >= BITS ? (U)0 : (U)(a >> n);                                                     \
+    }                                                                                              \
+    static inline S ptx_shr_s##W(S a, uint32_t n)                                                  \
+    {                                                                                              \
+        return (S)(a >> (n >= BITS ? BITS - 1 : n));                                               \
+    }                                                                                              \
+    static inline S ptx_abs_s##W(S a)                                                              \
+    {                                                                                              \
+        return a < 0 ? (S)((U)0 - (U)a) : a;                                                       \
     }
 PTX_INTEGERS(16, 16, uint16_t, int16_t, uint32_t, int32_t)
 PTX_INTEGERS(32, 32, uint32_t, int32_t, uint64_t, int64_t)
@@ -284,26 +284,26 @@ static inline double ptx_sat_f64(double x)
 }
 
 /* A NaN gives way to a number, or wins; -0 is less than +0. */
-#define PTX_MIN_MAX(NAME, T, CANONICAL)                                                        \
-    static inline T ptx_min_##NAME(T a, T b)                                                   \
-    {                                                                                          \
-        if (a != a || b != b)                                                                  \
-            return a == a ? a : b == b ? b : CANONICAL;                                        \
-        return a < b || (a == b && __builtin_signbit(a)) ? a : b;                              \
-    }                                                                                          \
-    static inline T ptx_max_##NAME(T a, T b)                                                   \
-    {                                                                                          \
-        if (a != a || b != b)                                                                  \
-            return a == a ? a : b == b ? b : CANONICAL;                                        \
-        return a > b || (a == b && !__builtin_signbit(a)) ? a : b;                             \
-    }                                                                                          \
-    static inline T ptx_min_nan_##NAME(T a, T b)                                               \
-    {                                                                                          \
-        return a != a || b != b ? CANONICAL : ptx_min_##NAME(a, b);                            \
-    }                                                                                          \
-    static inline T ptx_max_nan_##NAME(T a, T b)                                               \
-    {                                                                                          \
-        return a != a || b != b ? CANONICAL : ptx_max_##NAME(a, b);                            \
+#define PTX_MIN_MAX(NAME, T, CANONICAL)                                                            \
+    static inline T ptx_min_##NAME(T a, T b)                                                       \
+    {                                                                                              \
+        if (a != a || b != b)                                                                      \
+            return a == a ? a : b == b ? b : CANONICAL;                                            \
+        return a < b || (a == b && __builtin_signbit(a)) ? a : b;                                  \
+    }                                                                                              \
+    static inline T ptx_max_##NAME(T a, T b)                                                       \
+    {                                                                                              \
+        if (a != a || b != b)                                                                      \
+            return a == a ? a : b == b ? b : CANONICAL;                                            \
+        return a > b || (a == b && !__builtin_signbit(a)) ? a : b;                                 \
+    }                                                                                              \
+    static inline T ptx_min_nan_##NAME(T a, T b)                                                   \
+    {                                                                                              \
+        return a != a || b != b ? CANONICAL : ptx_min_##NAME(a, b);                                \
+    }                                                                                              \
+    static inline T ptx_max_nan_##NAME(T a, T b)                                                   \
+    {                                                                                              \
+        return a != a || b != b ? CANONICAL : ptx_max_##NAME(a, b);                                \
     }
 PTX_MIN_MAX(f32, float, ptx_f32_from(0x7fffffffu))
 PTX_MIN_MAX(f64, double, ptx_f64_from(UINT64_C(0x7fffffffffffffff)))
@@ -313,46 +313,46 @@ static inline float ptx_relu(float x)
     return x != x ? ptx_f32_from(0x7fffffffu) : x > 0 ? x : 0.0f;
 }
 
-#define PTX_ROUNDED(MODE, DIRECTION)                                                           \
-    PTX_ROUNDED_2(add, MODE, DIRECTION, f32, float, x + y)                                     \
-    PTX_ROUNDED_2(sub, MODE, DIRECTION, f32, float, x - y)                                     \
-    PTX_ROUNDED_2(mul, MODE, DIRECTION, f32, float, x * y)                                     \
-    PTX_ROUNDED_2(div, MODE, DIRECTION, f32, float, x / y)                                     \
-    PTX_ROUNDED_2(add, MODE, DIRECTION, f64, double, x + y)                                    \
-    PTX_ROUNDED_2(sub, MODE, DIRECTION, f64, double, x - y)                                    \
-    PTX_ROUNDED_2(mul, MODE, DIRECTION, f64, double, x * y)                                    \
-    PTX_ROUNDED_2(div, MODE, DIRECTION, f64, double, x / y)                                    \
-    PTX_ROUNDED_1(sqrt, MODE, DIRECTION, f32, float, float, __builtin_sqrtf(x))                \
-    PTX_ROUNDED_1(sqrt, MODE, DIRECTION, f64, double, double, __builtin_sqrt(x))               \
-    PTX_ROUNDED_1(narrow, MODE, DIRECTION, f64, float, double, (float)x)                       \
-    PTX_ROUNDED_1(from_s, MODE, DIRECTION, f32, float, int64_t, (float)x)                      \
-    PTX_ROUNDED_1(from_u, MODE, DIRECTION, f32, float, uint64_t, (float)x)                     \
-    PTX_ROUNDED_1(from_s, MODE, DIRECTION, f64, double, int64_t, (double)x)                    \
-    PTX_ROUNDED_1(from_u, MODE, DIRECTION, f64, double, uint64_t, (double)x)                   \
-    PTX_ROUNDED_3(fma, MODE, DIRECTION, f32, float, __builtin_fmaf(x, y, z))                   \
+#define PTX_ROUNDED(MODE, DIRECTION)                                                               \
+    PTX_ROUNDED_2(add, MODE, DIRECTION, f32, float, x + y)                                         \
+    PTX_ROUNDED_2(sub, MODE, DIRECTION, f32, float, x - y)                                         \
+    PTX_ROUNDED_2(mul, MODE, DIRECTION, f32, float, x *y)                                          \
+    PTX_ROUNDED_2(div, MODE, DIRECTION, f32, float, x / y)                                         \
+    PTX_ROUNDED_2(add, MODE, DIRECTION, f64, double, x + y)                                        \
+    PTX_ROUNDED_2(sub, MODE, DIRECTION, f64, double, x - y)                                        \
+    PTX_ROUNDED_2(mul, MODE, DIRECTION, f64, double, x *y)                                         \
+    PTX_ROUNDED_2(div, MODE, DIRECTION, f64, double, x / y)                                        \
+    PTX_ROUNDED_1(sqrt, MODE, DIRECTION, f32, float, float, __builtin_sqrtf(x))                    \
+    PTX_ROUNDED_1(sqrt, MODE, DIRECTION, f64, double, double, __builtin_sqrt(x))                   \
+    PTX_ROUNDED_1(narrow, MODE, DIRECTION, f64, float, double, (float)x)                           \
+    PTX_ROUNDED_1(from_s, MODE, DIRECTION, f32, float, int64_t, (float)x)                          \
+    PTX_ROUNDED_1(from_u, MODE, DIRECTION, f32, float, uint64_t, (float)x)                         \
+    PTX_ROUNDED_1(from_s, MODE, DIRECTION, f64, double, int64_t, (double)x)                        \
+    PTX_ROUNDED_1(from_u, MODE, DIRECTION, f64, double, uint64_t, (double)x)                       \
+    PTX_ROUNDED_3(fma, MODE, DIRECTION, f32, float, __builtin_fmaf(x, y, z))                       \
     PTX_ROUNDED_3(fma, MODE, DIRECTION, f64, double, __builtin_fma(x, y, z))
-#define PTX_ROUNDED_BODY(DIRECTION, T, EXPRESSION)                                             \
-    fesetround(DIRECTION);                                                                     \
-    volatile T r = EXPRESSION;                                                                 \
-    fesetround(FE_TONEAREST);                                                                  \
+#define PTX_ROUNDED_BODY(DIRECTION, T, EXPRESSION)                                                 \
+    fesetround(DIRECTION);                                                                         \
+    volatile T r = EXPRESSION;                                                                     \
+    fesetround(FE_TONEAREST);                                                                      \
     return r;
-#define PTX_ROUNDED_1(NAME, MODE, DIRECTION, SUFFIX, T, FROM, EXPRESSION)                      \
-    static __attribute__((noinline, unused)) T ptx_##NAME##_##MODE##_##SUFFIX(FROM a)          \
-    {                                                                                          \
-        volatile FROM x = a;                                                                   \
-        PTX_ROUNDED_BODY(DIRECTION, T, EXPRESSION)                                             \
+#define PTX_ROUNDED_1(NAME, MODE, DIRECTION, SUFFIX, T, FROM, EXPRESSION)                          \
+    static __attribute__((noinline, unused)) T ptx_##NAME##_##MODE##_##SUFFIX(FROM a)              \
+    {                                                                                              \
+        volatile FROM x = a;                                                                       \
+        PTX_ROUNDED_BODY(DIRECTION, T, EXPRESSION)                                                 \
     }
-#define PTX_ROUNDED_2(NAME, MODE, DIRECTION, SUFFIX, T, EXPRESSION)                            \
-    static __attribute__((noinline, unused)) T ptx_##NAME##_##MODE##_##SUFFIX(T a, T b)        \
-    {                                                                                          \
-        volatile T x = a, y = b;                                                               \
-        PTX_ROUNDED_BODY(DIRECTION, T, EXPRESSION)                                             \
+#define PTX_ROUNDED_2(NAME, MODE, DIRECTION, SUFFIX, T, EXPRESSION)                                \
+    static __attribute__((noinline, unused)) T ptx_##NAME##_##MODE##_##SUFFIX(T a, T b)            \
+    {                                                                                              \
+        volatile T x = a, y = b;                                                                   \
+        PTX_ROUNDED_BODY(DIRECTION, T, EXPRESSION)                                                 \
     }
-#define PTX_ROUNDED_3(NAME, MODE, DIRECTION, SUFFIX, T, EXPRESSION)                            \
-    static __attribute__((noinline, unused)) T ptx_##NAME##_##MODE##_##SUFFIX(T a, T b, T c)   \
-    {                                                                                          \
-        volatile T x = a, y = b, z = c;                                                        \
-        PTX_ROUNDED_BODY(DIRECTION, T, EXPRESSION)                                             \
+#define PTX_ROUNDED_3(NAME, MODE, DIRECTION, SUFFIX, T, EXPRESSION)                                \
+    static __attribute__((noinline, unused)) T ptx_##NAME##_##MODE##_##SUFFIX(T a, T b, T c)       \
+    {                                                                                              \
+        volatile T x = a, y = b, z = c;                                                            \
+        PTX_ROUNDED_BODY(DIRECTION, T, EXPRESSION)                                                 \
     }
 PTX_ROUNDED(rz, FE_TOWARDZERO)
 PTX_ROUNDED(rm, FE_DOWNWARD)
@@ -440,10 +440,11 @@ static __attribute__((noinline, unused)) uint16_t ptx_narrow(long double x, int 
     if (x != x)
         return 0x7fff;
     if (a == 0 || a > 0x1p200L)
-        return (uint16_t)(sign << 15 | (a == 0 ? 0 : a > 0x1p16000L || mode == 'n' || mode == 'a' ||
-                                                             mode == (sign ? 'm' : 'p')
-                                                         ? infinity
-                                                         : infinity - 1));
+        return (uint16_t)(sign << 15 | (a == 0 ? 0
+                                        : a > 0x1p16000L || mode == 'n' || mode == 'a' ||
+                                                mode == (sign ? 'm' : 'p')
+                                            ? infinity
+                                            : infinity - 1));
     frexpl(a, &e);
     e = e - 1 < least ? least : e - 1;
     const long double q = ldexpl(a, bits - e);
@@ -469,6 +470,18 @@ static inline uint16_t ptx_to_bf16_exact(double x)
     return (double)(float)x == x ? ptx_to_bf16((float)x) : ptx_narrow(x, 7, -126, 'n');
 }
 
+/* a * b + c of halves, to be rounded to a half: the product is exact; where the sum is not,
+ * its last bit is set, so that rounding it again does not mistake it for a tie. */
+static inline double ptx_fma_half(double a, double b, double c)
+{
+    const double product = a * b, sum = product + c;
+    const double part = sum - product, error = (product - (sum - part)) + (c - part);
+    if (error == 0 || error != error)
+        return sum;
+    const uint64_t bits = ptx_f64_bits(sum);
+    return bits & 1 ? sum : ptx_f64_from((error > 0) == (sum > 0) ? bits + 1 : bits - 1);
+}
+
 static inline float ptx_tf32(float x)
 {
     const uint32_t u = ptx_f32_bits(x);
@@ -479,10 +492,10 @@ static inline float ptx_tf32(float x)
 
 /* ------------------------------------------------------ floats to integers */
 
-#define PTX_TO_INTEGER(NAME, T, LOW, HIGH, LEAST, MOST)                                        \
-    static inline T ptx_to_##NAME(double x, T nan)                                             \
-    {                                                                                          \
-        return x != x ? nan : x <= (LOW) ? LEAST : x >= (HIGH) ? MOST : (T)x;                  \
+#define PTX_TO_INTEGER(NAME, T, LOW, HIGH, LEAST, MOST)                                            \
+    static inline T ptx_to_##NAME(double x, T nan)                                                 \
+    {                                                                                              \
+        return x != x ? nan : x <= (LOW) ? LEAST : x >= (HIGH) ? MOST : (T)x;                      \
     }
 PTX_TO_INTEGER(s8, int8_t, -128.0, 127.0, INT8_MIN, INT8_MAX)
 PTX_TO_INTEGER(u8, uint8_t, 0.0, 255.0, 0, UINT8_MAX)

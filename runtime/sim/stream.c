@@ -17,7 +17,7 @@ static SimStream **numbered; /* by number: what handles stand for */
 static unsigned nnumbered;
 
 /* What destroyed streams did, for those who wait for the device later. */
-static SimClock retired[SIM_DEVICES_MAX];
+static SimClock retired[SIM_DEVICES_MAX], retired_blocking[SIM_DEVICES_MAX];
 
 void streams_retired_join(int device, SimClock *into)
 {
@@ -119,6 +119,8 @@ SimStream *sim_stream_of(void *handle, const char *call)
 static void stream_unlink(SimStream *s)
 {
     sim_clock_join(&retired[s->device], &s->clock);
+    if (!s->hidden && !(s->flags & cudaStreamNonBlocking))
+        sim_clock_join(&retired_blocking[s->device], &s->clock);
     SimStream **at = &first;
     while (*at && *at != s)
         at = &(*at)->next;
@@ -224,7 +226,7 @@ static void op_after_implied(SimOp *op, SimStream *s)
             if (other->device == s->device && other != s && !other->hidden &&
                 !(other->flags & cudaStreamNonBlocking))
                 op_after_stream(op, other);
-        sim_clock_join(&op->clock, &retired[s->device]);
+        sim_clock_join(&op->clock, &retired_blocking[s->device]);
     } else if (!s->hidden && !(s->flags & cudaStreamNonBlocking) && legacy[s->device]) {
         op_after_stream(op, legacy[s->device]);
     }
@@ -238,7 +240,7 @@ void stream_push(SimStream *s, SimOp *op)
     op->stream_id = s->id;
     op->sequence = ++s->last;
     op->number = number++;
-    sim_clock_join(&op->clock, clock_of_host());
+    clock_host_tell(&op->clock);
     op_after_implied(op, s);
     if (op->prepare)
         op->prepare(op);

@@ -27,6 +27,13 @@ static const char PROLOGUE[] =
     "        return t->params + offset;\n"
     "    return sim_at(t, SIM_SPACE_GENERIC, SIM_PARAM_WINDOW + offset, bytes, 1, site);\n"
     "}\n"
+    "static __attribute__((unused)) void sim_place(SimThread *t, uint64_t to, const char *from,\n"
+    "    uint32_t bytes, uint32_t align, uint32_t site)\n"
+    "{\n"
+    "    const uint32_t most = align > 8 ? 8 : align, step = bytes % most == 0 ? most : 1;\n"
+    "    for (uint32_t i = 0; i < bytes; i += step)\n"
+    "        memcpy(sim_at(t, SIM_SPACE_LOCAL, to + i, step, 2, site), from + i, step);\n"
+    "}\n"
     "typedef struct {\n"
     "    struct {\n"
     "        uint64_t to, from;\n"
@@ -89,10 +96,13 @@ static bool has_float_type(const PtxInstruction *i)
 
 static const TranslateRow *find_row(const PtxInstruction *i)
 {
-    const TranslateRow *const tables[] = {
-        has_float_type(i) ? translate_float_rows : translate_integer_rows,
-        translate_memory_rows,  translate_compare_rows, translate_convert_rows,
-        translate_control_rows, translate_warp_rows};
+    const TranslateRow *const tables[] = {has_float_type(i) ? translate_float_rows
+                                                            : translate_integer_rows,
+                                          translate_memory_rows,
+                                          translate_compare_rows,
+                                          translate_convert_rows,
+                                          translate_control_rows,
+                                          translate_warp_rows};
     const TranslateRow *row = NULL;
     for (size_t n = 0; n < sizeof tables / sizeof *tables && !row; n++)
         row = row_of(tables[n], i->opcode);
@@ -109,8 +119,8 @@ static void translate_instruction(Translator *t, const PtxInstruction *i)
     if (!row)
         unknown(t, NULL);
     if (i->guarded) {
-        const PtxOperand guard = {.kind = PTX_OP_REGISTER, .index = i->guard,
-                                  .negated = i->guard_negated};
+        const PtxOperand guard = {
+            .kind = PTX_OP_REGISTER, .index = i->guard, .negated = i->guard_negated};
         emit(t, "    if (%s) {\n", value(t, &guard, PTX_PRED));
     }
     row->translate(t);
@@ -188,9 +198,17 @@ static void declare_variables(Translator *t, FILE *out)
             continue;
         if (v->space == PTX_GLOBAL || v->space == PTX_CONST)
             fprintf(out, "    const uint64_t g%u = t->service->global(t, global_%u);\n", i, i);
-        else if (v->space == PTX_PARAM && v->function == (int32_t)t->index)
+        else if (v->space == PTX_PARAM && !is_formal(t, i))
             fprintf(out, "    char b%u[%llu] __attribute__((aligned(16)));\n", i,
                     (unsigned long long)(v->bytes ? v->bytes : 1));
+    }
+    for (uint32_t i = 0; i < t->f->nparams; i++) {
+        const uint32_t p = t->f->params[i];
+        if (t->done->placed[p])
+            fprintf(out, "    sim_place(t, frame + %llu, a%u, %llu, %u, 0);\n",
+                    (unsigned long long)t->offsets[p], p,
+                    (unsigned long long)t->module->variables[p].bytes,
+                    t->module->variables[p].align);
     }
 }
 
@@ -241,6 +259,7 @@ static bool translate_function(Translator *t, uint32_t index)
     t->done = &t->functions[index];
     t->done->registers = ptx_alloc(&t->arena, t->f->nregisters + 1u);
     t->done->variables = ptx_alloc(&t->arena, t->module->nvariables + 1u);
+    t->done->placed = ptx_alloc(&t->arena, t->module->nvariables + 1u);
     t->done->has_async = has_cp_async(t->f);
     char *code = translate_code(t);
     if (t->done->unknown)
@@ -377,11 +396,12 @@ static void write_initial(const PtxModule *m, uint32_t index, FILE *out)
     fprintf(out, "static const SimRelocation v%u_relocations[] = {\n", index);
     for (uint32_t i = 0; i < v->nreferences; i++) {
         const PtxReference *r = &v->references[i];
-        const bool known = r->name->meaning == PTX_VARIABLE &&
-                           is_global(&m->variables[r->name->index]);
-        /* What is no variable here (a function) has no address: calls by it are unknown. */
+        const bool known =
+            r->name->meaning == PTX_VARIABLE && is_global(&m->variables[r->name->index]);
+        const uint64_t of_function =
+            r->name->meaning == PTX_FUNCTION ? function_address(r->name->index) : 0;
         fprintf(out, "    {%llu, UINT64_C(%llu), %u, %u, %u},\n", (unsigned long long)r->offset,
-                (unsigned long long)r->addend,
+                (unsigned long long)(r->addend + of_function),
                 known ? global_number(m, r->name->index) : UINT32_MAX, r->first, r->bytes);
     }
     fprintf(out, "};\n");
@@ -399,14 +419,13 @@ static void write_globals(const PtxModule *m, FILE *out)
             continue;
         fprintf(out, "    {.name = ");
         write_string(out, v->name->text);
-        fprintf(out, ", .bytes = %llu, .align = %u, .constant = %d",
-                (unsigned long long)v->bytes, v->align, v->space == PTX_CONST);
+        fprintf(out, ", .bytes = %llu, .align = %u, .constant = %d", (unsigned long long)v->bytes,
+                v->align, v->space == PTX_CONST);
         if (v->initial)
             fprintf(out, ", .initial = v%u, .initial_bytes = %llu", i,
                     (unsigned long long)v->initial_bytes);
         if (v->nreferences > 0)
-            fprintf(out, ", .relocations = v%u_relocations, .nrelocations = %u", i,
-                    v->nreferences);
+            fprintf(out, ", .relocations = v%u_relocations, .nrelocations = %u", i, v->nreferences);
         fprintf(out, "},\n");
     }
     fprintf(out, "    {.name = 0}};\n");
@@ -431,10 +450,10 @@ static void write_numbers(Translator *t, FILE *out)
     uint32_t sites = 0;
     for (uint32_t k = 0; k < m->nfunctions; k++) {
         const PtxFunction *f = &m->functions[k];
+        fprintf(out, "#define frame_%u UINT64_C(%llu)\n", k, (unsigned long long)frame_bytes(t, k));
         if (f->entry) {
             fprintf(out, "#define k%u_functions %u\n", k, 1 + t->functions[k].nsites);
-            fprintf(out, "#define k%u_params %llu\n", k,
-                    (unsigned long long)param_bytes(t, f));
+            fprintf(out, "#define k%u_params %llu\n", k, (unsigned long long)param_bytes(t, f));
         } else {
             fprintf(out, "#define fn_%u_sites %u\n", k, sites);
             sites += t->functions[k].nsites;
@@ -466,8 +485,9 @@ static void write_module(Translator *t, FILE *out)
             write_kernel_row(t, k, out);
             entries++;
         }
-    fprintf(out, "    {.name = 0}};\nconst SimModuleTable sim_module_table = {SIM_ABI, kernels, "
-                 "%u, globals, %u};\n",
+    fprintf(out,
+            "    {.name = 0}};\nconst SimModuleTable sim_module_table = {SIM_ABI, kernels, "
+            "%u, globals, %u};\n",
             entries, global_number(m, m->nvariables));
 }
 

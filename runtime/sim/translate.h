@@ -36,11 +36,13 @@ typedef struct {
     uint64_t shared_bytes; /* an entry's own */
     uint32_t shared_align;
     bool module_shared; /* names shared variables of the module or of functions */
+    bool pointed_to;    /* its address is taken somewhere */
     bool has_async;
     const char *unknown; /* why it cannot be run, or NULL */
     char *text;          /* the C function */
     uint8_t *registers;  /* which are used */
     uint8_t *variables;  /* of the module: which it names (globals, call buffers) */
+    uint8_t *placed;     /* its parameters that have a place in local memory */
 } Translated;
 
 typedef struct {
@@ -71,19 +73,19 @@ typedef struct {
     const char *opcode;
     TranslateFn *translate;
 } TranslateRow;
-extern const TranslateRow translate_memory_rows[], translate_integer_rows[],
-    translate_float_rows[], translate_compare_rows[], translate_convert_rows[],
-    translate_control_rows[], translate_warp_rows[];
+extern const TranslateRow translate_memory_rows[], translate_integer_rows[], translate_float_rows[],
+    translate_compare_rows[], translate_convert_rows[], translate_control_rows[],
+    translate_warp_rows[];
 
 /* ------------------------------------------------------------------- operands */
 
 /* Leaves the function: it cannot be simulated. NULL: the instruction as it is written. */
 void unknown(Translator *t, const char *why) __attribute__((noreturn));
 void emit(Translator *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-const char *text(Translator *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+const char *text(Translator *t, const char *format, ...)
+    __attribute__((format(printf, 2, 3), nonnull));
 
 bool word(Translator *t, const char *modifier); /* takes it if it is there */
-bool word_is_first(Translator *t, const char *modifier); /* the first that was not taken */
 PtxType type_word(Translator *t); /* takes the next that is a type; unknown if there is none */
 PtxType type_among(Translator *t, const char *types); /* ... and that is one of "f32 f64" */
 /* One of "rn rz rm rp", else the default. */
@@ -124,14 +126,16 @@ const char *site(Translator *t);
 const char *instruction_text(Translator *t, const PtxInstruction *i);
 void layout_module(Translator *t);
 void note_callee(Translator *t, uint32_t function);
+/* What a pointer to a function holds: no address of any memory. */
+uint64_t function_address(uint32_t function);
+bool is_formal(const Translator *t, uint32_t variable);     /* of the function at hand */
 uint32_t site_base(const Translator *t, uint32_t function); /* within the functions' part */
 const char *reachable_unknown(Translator *t, uint32_t function);
 bool reaches_module_shared(Translator *t, uint32_t function);
 uint64_t local_need(Translator *t, uint32_t function);
 uint64_t frame_bytes(const Translator *t, uint32_t function);
-/* Marks a function and what it calls, directly or not. */
-void reach(Translator *t, uint32_t function, uint8_t *reached);
-
+/* Room in the function's frame. */
+uint64_t frame_add(Translator *t, uint32_t function, uint64_t bytes, uint32_t align);
 /* Copies that are still to come: "sim_async" in functions that have cp.async. */
 void emit_async_finish(Translator *t);
 

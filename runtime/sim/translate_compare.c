@@ -73,7 +73,7 @@ static const char *truth(Translator *t, PtxType type, const char *condition)
         return text(t, "(%s ? 0x3c00u : 0u)", condition);
     case PTX_BF16:
         return text(t, "(%s ? 0x3f80u : 0u)", condition);
-    default:
+    default: /* of pairs, a mask of 16 bits for each */
         return text(t, "(%s)(%s ? -1 : 0)", c_type(type), condition);
     }
 }
@@ -85,15 +85,16 @@ static void translate_set(Translator *t)
     const PtxType to = type_among(t, "u16 s16 u32 s32 f32 f16 bf16 f16x2 bf16x2");
     const PtxType type = type_among(t, TYPES);
     operand_count(t, boolean ? 4 : 3, boolean ? 4 : 3);
-    if (type_is_pair(to) != type_is_pair(type))
+    const bool masks = type_is_pair(type) && (to == PTX_U32 || to == PTX_S32);
+    if (type_is_pair(to) != type_is_pair(type) && !masks)
         unknown(t, NULL);
-    const char *with =
-        boolean ? text(t, " %s %s", boolean, source(t, 3, PTX_PRED)) : "";
+    const PtxType lane = masks ? PTX_U16 : to;
+    const char *with = boolean ? text(t, " %s %s", boolean, source(t, 3, PTX_PRED)) : "";
     const char *low =
-        truth(t, to, text(t, "(%s%s)", compared(t, comparison, type, ftz, 0), with));
-    if (type_is_pair(to))
-        low = text(t, "%s | %s << 16", low,
-                   truth(t, to, text(t, "(%s%s)", compared(t, comparison, type, ftz, 16), with)));
+        truth(t, lane, text(t, "(%s%s)", compared(t, comparison, type, ftz, 0), with));
+    if (type_is_pair(type))
+        low = text(t, "%s | (uint32_t)%s << 16", low,
+                   truth(t, lane, text(t, "(%s%s)", compared(t, comparison, type, ftz, 16), with)));
     assign_first(t, to, low);
 }
 
@@ -101,9 +102,9 @@ static void translate_selp(Translator *t)
 {
     const PtxType type = type_among(t, "b16 b32 b64 u16 u32 u64 s16 s32 s64 f32 f64");
     operand_count(t, 4, 4);
-    assign_first(t, type,
-                 text(t, "%s ? %s : %s", source(t, 3, PTX_PRED), source(t, 1, type),
-                      source(t, 2, type)));
+    assign_first(
+        t, type,
+        text(t, "%s ? %s : %s", source(t, 3, PTX_PRED), source(t, 1, type), source(t, 2, type)));
 }
 
 static void translate_slct(Translator *t)
@@ -119,9 +120,6 @@ static void translate_slct(Translator *t)
 }
 
 const TranslateRow translate_compare_rows[] = {
-    {"setp", translate_setp},
-    {"set", translate_set},
-    {"selp", translate_selp},
-    {"slct", translate_slct},
-    {NULL, NULL},
+    {"setp", translate_setp}, {"set", translate_set}, {"selp", translate_selp},
+    {"slct", translate_slct}, {NULL, NULL},
 };

@@ -87,12 +87,16 @@ static bool call_of_system(Translator *t, const char *name, const PtxOperand *re
     return false;
 }
 
+static uint32_t items_of(const PtxOperand *list)
+{
+    return list ? list->nitems : 0;
+}
+
 static void call_function(Translator *t, uint32_t index, const PtxOperand *results,
                           const PtxOperand *arguments)
 {
     const PtxFunction *f = &t->module->functions[index];
-    const uint32_t nresults = results ? results->nitems : 0;
-    const uint32_t narguments = arguments ? arguments->nitems : 0;
+    const uint32_t nresults = items_of(results), narguments = items_of(arguments);
     if (!f->defined || f->entry)
         unknown(t, text(t, "a call of %s, whose code is not in the PTX", f->name->text));
     if (nresults != f->nresults || narguments != f->nparams)
@@ -105,10 +109,41 @@ static void call_function(Translator *t, uint32_t index, const PtxOperand *resul
     for (uint32_t i = 0; i < narguments; i++)
         list = text(t, "%s, %s", list,
                     argument(t, &arguments->items[i], t->module->variables[f->params[i]].bytes));
-    emit(t, "    if (fn_%u(t, %s, frame + %llu%s))\n", index,
-         t->f->entry ? text(t, "k%u_functions", t->index) : "base",
-         (unsigned long long)frame_bytes(t, t->index), list);
+    emit(t, "    if (fn_%u(t, %s, frame + frame_%u%s))\n", index,
+         t->f->entry ? text(t, "k%u_functions", t->index) : "base", t->index, list);
     emit(t, t->f->entry ? "        return;\n" : "        return true;\n");
+}
+
+static bool same_bytes(const Translator *t, const PtxOperand *list, const uint32_t *params,
+                       uint32_t n)
+{
+    if (items_of(list) != n)
+        return false;
+    for (uint32_t i = 0; i < n; i++)
+        if (list->items[i].kind != PTX_OP_VARIABLE ||
+            t->module->variables[list->items[i].index].bytes !=
+                t->module->variables[params[i]].bytes)
+            return false;
+    return true;
+}
+
+/* Any function that fits and whose address is taken may be meant. */
+static void call_pointer(Translator *t, const PtxOperand *pointer, const PtxOperand *results,
+                         const PtxOperand *arguments)
+{
+    const PtxModule *m = t->module;
+    emit(t, "    switch (%s) {\n", value(t, pointer, PTX_U64));
+    for (uint32_t k = 0; k < m->nfunctions; k++) {
+        const PtxFunction *f = &m->functions[k];
+        if (!f->defined || f->entry || !t->functions[k].pointed_to ||
+            !same_bytes(t, results, f->results, f->nresults) ||
+            !same_bytes(t, arguments, f->params, f->nparams))
+            continue;
+        emit(t, "    case UINT64_C(0x%llx):\n", (unsigned long long)function_address(k));
+        call_function(t, k, results, arguments);
+        emit(t, "    break;\n");
+    }
+    emit(t, "    default: t->service->trap(t, %s);\n    }\n", site(t));
 }
 
 static void translate_call(Translator *t)
@@ -119,11 +154,13 @@ static void translate_call(Translator *t)
     if (operand(t, 0)->kind == PTX_OP_LIST)
         results = operand(t, n++);
     const PtxOperand *callee = operand(t, n++);
-    if (callee->kind != PTX_OP_FUNCTION)
-        unknown(t, "a call through a pointer");
-    if (n < t->i->noperands)
+    if (n < t->i->noperands && operand(t, n)->kind == PTX_OP_LIST)
         arguments = operand(t, n++);
-    if (n != t->i->noperands || (arguments && arguments->kind != PTX_OP_LIST))
+    if (callee->kind == PTX_OP_REGISTER) { /* what follows names its prototype */
+        call_pointer(t, callee, results, arguments);
+        return;
+    }
+    if (n != t->i->noperands || callee->kind != PTX_OP_FUNCTION)
         unknown(t, NULL);
     const PtxFunction *f = &t->module->functions[callee->index];
     if (!f->defined && call_of_system(t, f->name->text, results, arguments))
@@ -166,7 +203,13 @@ static void translate_nanosleep(Translator *t)
 }
 
 const TranslateRow translate_control_rows[] = {
-    {"bra", translate_bra},   {"brx", translate_brx},   {"call", translate_call},
-    {"ret", translate_ret},   {"exit", translate_exit}, {"trap", translate_trap},
-    {"brkpt", translate_trap}, {"nanosleep", translate_nanosleep}, {NULL, NULL},
+    {"bra", translate_bra},
+    {"brx", translate_brx},
+    {"call", translate_call},
+    {"ret", translate_ret},
+    {"exit", translate_exit},
+    {"trap", translate_trap},
+    {"brkpt", translate_trap},
+    {"nanosleep", translate_nanosleep},
+    {NULL, NULL},
 };

@@ -52,14 +52,16 @@ static void translate_mov(Translator *t)
         type_among(t, "pred b16 b32 b64 u16 u32 u64 s16 s32 s64 f16 f16x2 bf16 bf16x2 f32 f64");
     operand_count(t, 2, 2);
     const PtxOperand *to = operand(t, 0), *from = operand(t, 1);
-    if (from->kind == PTX_OP_FUNCTION)
-        unknown(t, text(t, "the address of function %s", from->text));
     if ((to->kind == PTX_OP_VECTOR || from->kind == PTX_OP_VECTOR) && type == PTX_PRED)
         unknown(t, NULL);
     if (to->kind == PTX_OP_VECTOR)
         unpack(t, type, to);
     else if (from->kind == PTX_OP_VECTOR)
         pack(t, type, from);
+    else if (from->kind == PTX_OP_FUNCTION && type_bits(type) == 64)
+        assign_first(
+            t, PTX_U64,
+            text(t, "UINT64_C(0x%llx)", (unsigned long long)function_address(from->index)));
     else
         assign_first(t, type, source(t, 1, type));
 }

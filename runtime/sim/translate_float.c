@@ -1,8 +1,8 @@
 /* translate_float.c - f32, f64, halves and pairs of halves: add fma min sqrt ex2 ...
  *
  * Every operation is written once, for float or double. Halves are widened, computed and
- * rounded back, which is exact: float has more than twice their bits, and fma is computed in
- * double, which holds a product of halves and what is near it. Pairs are two halves.
+ * rounded back, which is exact: float has more than twice their bits; fma is computed in double
+ * and rounded to odd. Pairs are two halves.
  */
 #include <string.h>
 
@@ -57,8 +57,8 @@ static const char *half_result(Translator *t, PtxType half, bool wide, FloatFn *
     if (t->ftz && half == PTX_F16)
         result = float_to_half(t, half, false, flushed(t, half, half_to_float(t, half, result)));
     if (t->relu)
-        result = float_to_half(
-            t, half, false, text(t, "ptx_relu(%s)", half_to_float(t, half, result)));
+        result =
+            float_to_half(t, half, false, text(t, "ptx_relu(%s)", half_to_float(t, half, result)));
     return result;
 }
 
@@ -96,7 +96,7 @@ static void apply(Translator *t, PtxType type, uint32_t n, bool wide, FloatFn *f
 /* ----------------------------------------------------------------- arithmetic */
 
 static const char *rounded(Translator *t, PtxType type, const char *name, char operator,
-                           const char *const *x)
+                           const char * const * x)
 {
     if (strcmp(t->rounding, "rn") == 0)
         return text(t, "(%s %c %s)", x[0], operator, x[1]);
@@ -126,9 +126,14 @@ static const char *quotient(Translator *t, PtxType type, const char *const *x)
 static const char *fused(Translator *t, PtxType type, const char *const *x)
 {
     if (strcmp(t->rounding, "rn") == 0)
-        return text(t, "__builtin_fma%s(%s, %s, %s)", type == PTX_F32 ? "f" : "", x[0], x[1],
-                    x[2]);
+        return text(t, "__builtin_fma%s(%s, %s, %s)", type == PTX_F32 ? "f" : "", x[0], x[1], x[2]);
     return text(t, "ptx_fma_%s_%s(%s, %s, %s)", t->rounding, c_name(type), x[0], x[1], x[2]);
+}
+
+static const char *fused_half(Translator *t, PtxType type, const char *const *x)
+{
+    (void)type;
+    return text(t, "ptx_fma_half(%s, %s, %s)", x[0], x[1], x[2]);
 }
 
 static void translate_add(Translator *t)
@@ -152,7 +157,8 @@ static void translate_mul(Translator *t)
 static void translate_fma(Translator *t)
 {
     float_words(t);
-    apply(t, type_among(t, REAL " " HALVES), 3, true, fused);
+    const PtxType type = type_among(t, REAL " " HALVES);
+    apply(t, type, 3, true, type_is_half(type) ? fused_half : fused);
 }
 
 static void translate_div(Translator *t)
@@ -353,9 +359,9 @@ static void translate_testp(Translator *t)
 {
     static const struct {
         const char *name, *expression;
-    } rows[] = {{"finite", "isfinite(%s)"},  {"infinite", "isinf(%s)"},
-                {"number", "!isnan(%s)"},    {"notanumber", "isnan(%s)"},
-                {"normal", "isnormal(%s)"},  {"subnormal", "(fpclassify(%s) == FP_SUBNORMAL)"}};
+    } rows[] = {{"finite", "isfinite(%s)"}, {"infinite", "isinf(%s)"},
+                {"number", "!isnan(%s)"},   {"notanumber", "isnan(%s)"},
+                {"normal", "isnormal(%s)"}, {"subnormal", "(fpclassify(%s) == FP_SUBNORMAL)"}};
     const char *name = NULL, *expression = NULL;
     for (size_t i = 0; i < sizeof rows / sizeof *rows && !name; i++)
         if (word(t, rows[i].name)) {
@@ -371,11 +377,11 @@ static void translate_testp(Translator *t)
 }
 
 const TranslateRow translate_float_rows[] = {
-    {"add", translate_add},     {"sub", translate_sub},           {"mul", translate_mul},
-    {"fma", translate_fma},     {"mad", translate_fma},           {"div", translate_div},
-    {"sqrt", translate_sqrt},   {"rcp", translate_rcp},           {"rsqrt", translate_rsqrt},
-    {"ex2", translate_ex2},     {"lg2", translate_lg2},           {"sin", translate_sin},
-    {"cos", translate_cos},     {"tanh", translate_tanh},         {"abs", translate_abs},
-    {"neg", translate_neg},     {"min", translate_min},           {"max", translate_max},
+    {"add", translate_add},           {"sub", translate_sub},     {"mul", translate_mul},
+    {"fma", translate_fma},           {"mad", translate_fma},     {"div", translate_div},
+    {"sqrt", translate_sqrt},         {"rcp", translate_rcp},     {"rsqrt", translate_rsqrt},
+    {"ex2", translate_ex2},           {"lg2", translate_lg2},     {"sin", translate_sin},
+    {"cos", translate_cos},           {"tanh", translate_tanh},   {"abs", translate_abs},
+    {"neg", translate_neg},           {"min", translate_min},     {"max", translate_max},
     {"copysign", translate_copysign}, {"testp", translate_testp}, {NULL, NULL},
 };

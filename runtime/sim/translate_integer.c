@@ -195,17 +195,17 @@ static void translate_sad(Translator *t)
     operand_count(t, 4, 4);
     const char *a = source(t, 1, type), *b = source(t, 2, type), *c = c_type(sum_type(type));
     assign_first(t, type,
-                 text(t, "%s + (%s > %s ? (%s)%s - (%s)%s : (%s)%s - (%s)%s)",
-                      summand(t, 3, type), a, b, c, a, c, b, c, b, c, a));
+                 text(t, "%s + (%s > %s ? (%s)%s - (%s)%s : (%s)%s - (%s)%s)", summand(t, 3, type),
+                      a, b, c, a, c, b, c, b, c, a));
 }
 
 static void quotient(Translator *t, const char *name)
 {
     const PtxType type = type_among(t, ALL);
     operand_count(t, 3, 3);
-    assign_first(t, type,
-                 text(t, "ptx_%s_%s(%s, %s)", name, c_name(type), source(t, 1, type),
-                      source(t, 2, type)));
+    assign_first(
+        t, type,
+        text(t, "ptx_%s_%s(%s, %s)", name, c_name(type), source(t, 1, type), source(t, 2, type)));
 }
 
 static void translate_div(Translator *t)
@@ -316,9 +316,9 @@ static void translate_shl(Translator *t)
 {
     const PtxType type = type_among(t, "b16 b32 b64");
     operand_count(t, 3, 3);
-    assign_first(t, type,
-                 text(t, "ptx_shl_%u(%s, %s)", type_bits(type), source(t, 1, type),
-                      source(t, 2, PTX_U32)));
+    assign_first(
+        t, type,
+        text(t, "ptx_shl_%u(%s, %s)", type_bits(type), source(t, 1, type), source(t, 2, PTX_U32)));
 }
 
 static void translate_shr(Translator *t)
@@ -327,9 +327,9 @@ static void translate_shr(Translator *t)
     operand_count(t, 3, 3);
     if (!type_is_signed(type))
         type = type_unsigned(type);
-    assign_first(t, type,
-                 text(t, "ptx_shr_%s(%s, %s)", c_name(type), source(t, 1, type),
-                      source(t, 2, PTX_U32)));
+    assign_first(
+        t, type,
+        text(t, "ptx_shr_%s(%s, %s)", c_name(type), source(t, 1, type), source(t, 2, PTX_U32)));
 }
 
 static void translate_shf(Translator *t)
@@ -420,8 +420,7 @@ static void translate_popc(Translator *t)
 {
     const PtxType type = type_among(t, "b32 b64");
     operand_count(t, 2, 2);
-    assign_first(t, PTX_U32,
-                 text(t, "(uint32_t)__builtin_popcountll(%s)", source(t, 1, type)));
+    assign_first(t, PTX_U32, text(t, "(uint32_t)__builtin_popcountll(%s)", source(t, 1, type)));
 }
 
 static void translate_dp4a(Translator *t)
@@ -460,17 +459,40 @@ static void translate_vabsdiff4(Translator *t)
 }
 
 const TranslateRow translate_integer_rows[] = {
-    {"add", translate_add},       {"sub", translate_sub},     {"addc", translate_addc},
-    {"subc", translate_subc},     {"mul", translate_mul},     {"mad", translate_mad},
-    {"madc", translate_madc},     {"mul24", translate_mul24}, {"mad24", translate_mad24},
-    {"sad", translate_sad},       {"div", translate_div},     {"rem", translate_rem},
-    {"abs", translate_abs},       {"neg", translate_neg},     {"min", translate_min},
-    {"max", translate_max},       {"and", translate_and},     {"or", translate_or},
-    {"xor", translate_xor},       {"not", translate_not},     {"cnot", translate_cnot},
-    {"shl", translate_shl},       {"shr", translate_shr},     {"shf", translate_shf},
-    {"lop3", translate_lop3},     {"prmt", translate_prmt},   {"bfe", translate_bfe},
-    {"bfi", translate_bfi},       {"bfind", translate_bfind}, {"brev", translate_brev},
-    {"clz", translate_clz},       {"popc", translate_popc},   {"dp4a", translate_dp4a},
-    {"dp2a", translate_dp2a},     {"vabsdiff4", translate_vabsdiff4},
+    {"add", translate_add},
+    {"sub", translate_sub},
+    {"addc", translate_addc},
+    {"subc", translate_subc},
+    {"mul", translate_mul},
+    {"mad", translate_mad},
+    {"madc", translate_madc},
+    {"mul24", translate_mul24},
+    {"mad24", translate_mad24},
+    {"sad", translate_sad},
+    {"div", translate_div},
+    {"rem", translate_rem},
+    {"abs", translate_abs},
+    {"neg", translate_neg},
+    {"min", translate_min},
+    {"max", translate_max},
+    {"and", translate_and},
+    {"or", translate_or},
+    {"xor", translate_xor},
+    {"not", translate_not},
+    {"cnot", translate_cnot},
+    {"shl", translate_shl},
+    {"shr", translate_shr},
+    {"shf", translate_shf},
+    {"lop3", translate_lop3},
+    {"prmt", translate_prmt},
+    {"bfe", translate_bfe},
+    {"bfi", translate_bfi},
+    {"bfind", translate_bfind},
+    {"brev", translate_brev},
+    {"clz", translate_clz},
+    {"popc", translate_popc},
+    {"dp4a", translate_dp4a},
+    {"dp2a", translate_dp2a},
+    {"vabsdiff4", translate_vabsdiff4},
     {NULL, NULL},
 };

@@ -17,14 +17,21 @@ static uint64_t align_up(uint64_t offset, uint64_t align)
     return (offset + align - 1) / align * align;
 }
 
+uint64_t frame_add(Translator *t, uint32_t function, uint64_t bytes, uint32_t align)
+{
+    Translated *d = &t->functions[function];
+    const uint64_t offset = align_up(d->local_bytes, align);
+    d->local_bytes = offset + bytes;
+    return offset;
+}
+
 static void place_variable(Translator *t, uint32_t index)
 {
     const PtxVariable *v = &t->module->variables[index];
     Translated *of = v->function >= 0 ? &t->functions[v->function] : NULL;
     const bool of_entry = of && t->module->functions[v->function].entry;
     if (v->space == PTX_LOCAL && of) {
-        t->offsets[index] = align_up(of->local_bytes, v->align);
-        of->local_bytes = t->offsets[index] + v->bytes;
+        t->offsets[index] = frame_add(t, (uint32_t)v->function, v->bytes, v->align);
     } else if (v->space == PTX_SHARED && v->bytes > 0 && !v->external) {
         uint64_t *end = of_entry ? &of->shared_bytes : &t->shared_module;
         uint32_t *align = of_entry ? &of->shared_align : &t->shared_align;
@@ -37,6 +44,30 @@ static void place_variable(Translator *t, uint32_t index)
     }
 }
 
+uint64_t function_address(uint32_t function)
+{
+    return UINT64_C(0x230000000000) + 16 * (function + UINT64_C(1));
+}
+
+/* Functions whose address is taken, by code or by an initial value. */
+static void find_pointed_to(Translator *t)
+{
+    const PtxModule *m = t->module;
+    for (uint32_t k = 0; k < m->nfunctions; k++)
+        for (uint32_t i = 0; i < m->functions[k].ncode; i++) {
+            const PtxInstruction *at = &m->functions[k].code[i];
+            for (uint32_t n = 0; at->opcode && n < at->noperands; n++)
+                if (at->operands[n].kind == PTX_OP_FUNCTION && strcmp(at->opcode, "call") != 0)
+                    t->functions[at->operands[n].index].pointed_to = true;
+        }
+    for (uint32_t i = 0; i < m->nvariables; i++)
+        for (uint32_t n = 0; n < m->variables[i].nreferences; n++) {
+            const PtxName *name = m->variables[i].references[n].name;
+            if (name->meaning == PTX_FUNCTION)
+                t->functions[name->index].pointed_to = true;
+        }
+}
+
 void layout_module(Translator *t)
 {
     const PtxModule *m = t->module;
@@ -44,6 +75,7 @@ void layout_module(Translator *t)
     for (uint32_t i = 0; i < m->nvariables; i++)
         place_variable(t, i);
     t->shared_module = align_up(t->shared_module, 128);
+    find_pointed_to(t);
     for (uint32_t k = 0; k < m->nfunctions; k++) {
         const PtxFunction *f = &m->functions[k];
         uint64_t offset = 0;
@@ -113,7 +145,7 @@ void note_callee(Translator *t, uint32_t function)
 }
 
 /* Marks a function and all that it calls; the stack is a list of what is still to be seen. */
-void reach(Translator *t, uint32_t function, uint8_t *reached)
+static void reach(Translator *t, uint32_t function, uint8_t *reached)
 {
     uint32_t *open = NULL, n = 0;
     open = ptx_grow(&t->arena, open, n, sizeof *open);

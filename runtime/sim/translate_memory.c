@@ -73,7 +73,7 @@ static const char *place(Translator *t, const Access *a, const PtxOperand *addre
 
 /* ----------------------------------------------------------------- parameters */
 
-static bool is_formal(const Translator *t, uint32_t variable)
+bool is_formal(const Translator *t, uint32_t variable)
 {
     for (uint32_t i = 0; i < t->f->nparams; i++)
         if (t->f->params[i] == variable)
@@ -107,8 +107,7 @@ static const char *param_place(Translator *t, const PtxOperand *address, uint32_
         return text(t, "(b%u + %llu)", base->index, offset);
     }
     if (t->f->entry)
-        return text(t, "(t->params + %llu)",
-                    (unsigned long long)t->offsets[base->index] + offset);
+        return text(t, "(t->params + %llu)", (unsigned long long)t->offsets[base->index] + offset);
     return text(t, "(a%u + %llu)", base->index, offset);
 }
 
@@ -207,9 +206,9 @@ static const char *atomic_result(Translator *t, const char *op, PtxType type, ui
         if (type_is_pair(type))
             return half_pair_add(t, type, "old", b);
         if (type_is_half(type))
-            return float_to_half(t, type, false,
-                                 text(t, "%s + %s", half_to_float(t, type, "old"),
-                                      half_to_float(t, type, b)));
+            return float_to_half(
+                t, type, false,
+                text(t, "%s + %s", half_to_float(t, type, "old"), half_to_float(t, type, b)));
         if (type_is_float(type))
             return text(t, "old + %s", b);
         return text(t, "(%s)old + %s", c_type(type_unsigned(type)), b);
@@ -302,8 +301,7 @@ static void translate_cvta(Translator *t)
     type_among(t, "u64");
     operand_count(t, 2, 2);
     const char *a = source(t, 1, PTX_U64);
-    assign_first(t, PTX_U64,
-                 window ? text(t, "%s %c %s", a, to ? '-' : '+', window) : a);
+    assign_first(t, PTX_U64, window ? text(t, "%s %c %s", a, to ? '-' : '+', window) : a);
 }
 
 static void translate_isspacep(Translator *t)
@@ -312,10 +310,9 @@ static void translate_isspacep(Translator *t)
     operand_count(t, 2, 2);
     const char *a = source(t, 1, PTX_U64);
     if (global) {
-        assign_first(t, PTX_PRED,
-                     text(t,
-                          "!(%s >= SIM_SHARED_WINDOW && %s < SIM_PARAM_WINDOW + SIM_WINDOW_SPAN)",
-                          a, a));
+        assign_first(
+            t, PTX_PRED,
+            text(t, "!(%s >= SIM_SHARED_WINDOW && %s < SIM_PARAM_WINDOW + SIM_WINDOW_SPAN)", a, a));
         return;
     }
     const char *window = window_word(t);
@@ -354,8 +351,7 @@ static void copy_async(Translator *t)
     const char *have = text(t, "%u", (unsigned)bytes);
     if (t->i->noperands > 3) {
         const PtxOperand *o = operand(t, 3);
-        const bool predicate =
-            o->kind == PTX_OP_REGISTER && t->f->registers[o->index] == PTX_PRED;
+        const bool predicate = o->kind == PTX_OP_REGISTER && t->f->registers[o->index] == PTX_PRED;
         have = predicate ? text(t, "(%s ? 0 : %u)", value(t, o, PTX_PRED), (unsigned)bytes)
                          : value(t, o, PTX_U32);
     }

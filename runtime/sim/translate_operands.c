@@ -16,13 +16,13 @@ void unknown(Translator *t, const char *why)
     const PtxInstruction *i = t->i;
     const PtxFile *file =
         i && i->place.file < t->module->nfiles ? &t->module->files[i->place.file] : NULL;
-    const char *what = why ? why : text(t, "%s", i ? instruction_text(t, i) : "");
+    const char *what = why ? why : i ? instruction_text(t, i) : "";
+    if (!t->f->entry)
+        what = text(t, "%s, in %s", what, t->f->name->text);
     if (file && file->name && i->place.line)
-        t->done->unknown = text(t, "%s, in %s (%s:%u)", what, t->f->name->text, file->name,
-                                i->place.line);
+        t->done->unknown = text(t, "%s (%s:%u)", what, file->name, i->place.line);
     else
-        t->done->unknown = text(t, "%s, in %s (line %u of the PTX)", what, t->f->name->text,
-                                i ? i->text_line : 0);
+        t->done->unknown = text(t, "%s (line %u of the PTX)", what, i ? i->text_line : 0);
     longjmp(t->unknown, 1);
 }
 
@@ -57,14 +57,6 @@ bool word(Translator *t, const char *modifier)
             t->words_used |= 1u << i;
             return true;
         }
-    return false;
-}
-
-bool word_is_first(Translator *t, const char *modifier)
-{
-    for (uint32_t i = 0; i < t->i->nwords; i++)
-        if (!(t->words_used >> i & 1))
-            return strcmp(t->i->words[i], modifier) == 0 && word(t, modifier);
     return false;
 }
 
@@ -105,17 +97,17 @@ const char *rounding_word(Translator *t, const char *otherwise)
 static const struct {
     const char *type, *name;
 } C_TYPES[PTX_TYPES] = {
-    [PTX_NONE] = {"void", ""},        [PTX_PRED] = {"bool", "u8"},
-    [PTX_B8] = {"uint8_t", "u8"},     [PTX_B16] = {"uint16_t", "u16"},
-    [PTX_B32] = {"uint32_t", "u32"},  [PTX_B64] = {"uint64_t", "u64"},
-    [PTX_B128] = {"void", ""},        [PTX_U8] = {"uint8_t", "u8"},
-    [PTX_U16] = {"uint16_t", "u16"},  [PTX_U32] = {"uint32_t", "u32"},
-    [PTX_U64] = {"uint64_t", "u64"},  [PTX_S8] = {"int8_t", "s8"},
-    [PTX_S16] = {"int16_t", "s16"},   [PTX_S32] = {"int32_t", "s32"},
-    [PTX_S64] = {"int64_t", "s64"},   [PTX_F16] = {"uint16_t", "u16"},
-    [PTX_F16X2] = {"uint32_t", "u32"}, [PTX_BF16] = {"uint16_t", "u16"},
+    [PTX_NONE] = {"void", ""},          [PTX_PRED] = {"bool", "u8"},
+    [PTX_B8] = {"uint8_t", "u8"},       [PTX_B16] = {"uint16_t", "u16"},
+    [PTX_B32] = {"uint32_t", "u32"},    [PTX_B64] = {"uint64_t", "u64"},
+    [PTX_B128] = {"void", ""},          [PTX_U8] = {"uint8_t", "u8"},
+    [PTX_U16] = {"uint16_t", "u16"},    [PTX_U32] = {"uint32_t", "u32"},
+    [PTX_U64] = {"uint64_t", "u64"},    [PTX_S8] = {"int8_t", "s8"},
+    [PTX_S16] = {"int16_t", "s16"},     [PTX_S32] = {"int32_t", "s32"},
+    [PTX_S64] = {"int64_t", "s64"},     [PTX_F16] = {"uint16_t", "u16"},
+    [PTX_F16X2] = {"uint32_t", "u32"},  [PTX_BF16] = {"uint16_t", "u16"},
     [PTX_BF16X2] = {"uint32_t", "u32"}, [PTX_F32] = {"float", "f32"},
-    [PTX_F64] = {"double", "f64"},    [PTX_U16X2] = {"uint32_t", "u32"},
+    [PTX_F64] = {"double", "f64"},      [PTX_U16X2] = {"uint32_t", "u32"},
     [PTX_S16X2] = {"uint32_t", "u32"},
 };
 
@@ -202,9 +194,9 @@ void operand_count(Translator *t, uint32_t least, uint32_t most)
 static const char *register_name(Translator *t, uint32_t index)
 {
     static const char letters[PTX_TYPES] = {
-        [PTX_PRED] = 'p', [PTX_B8] = 'c',   [PTX_U8] = 'c',  [PTX_S8] = 'c',  [PTX_B16] = 'h',
-        [PTX_U16] = 'h',  [PTX_S16] = 'h',  [PTX_F16] = 'h', [PTX_BF16] = 'h', [PTX_F32] = 'f',
-        [PTX_F64] = 'd',  [PTX_B64] = 'l',  [PTX_U64] = 'l', [PTX_S64] = 'l'};
+        [PTX_PRED] = 'p', [PTX_B8] = 'c',  [PTX_U8] = 'c',  [PTX_S8] = 'c',   [PTX_B16] = 'h',
+        [PTX_U16] = 'h',  [PTX_S16] = 'h', [PTX_F16] = 'h', [PTX_BF16] = 'h', [PTX_F32] = 'f',
+        [PTX_F64] = 'd',  [PTX_B64] = 'l', [PTX_U64] = 'l', [PTX_S64] = 'l'};
     const PtxType type = t->f->registers[index];
     t->done->registers[index] = 1;
     if (type == PTX_B128)
@@ -301,6 +293,11 @@ static const char *special_value(Translator *t, const PtxOperand *o, PtxType typ
         {"%lanemask_gt", "~((2u << t->lane) - 1)"},
         {"%lanemask_ge", "~((1u << t->lane) - 1)"},
         {"%dynamic_smem_size", "t->dynamic_shared_bytes"},
+        /* Memory that the system keeps for itself: whoever uses it is told. */
+        {"%reserved_smem_offset_begin", "(SIM_WINDOW_SPAN - 1024)"},
+        {"%reserved_smem_offset_0", "(SIM_WINDOW_SPAN - 1024)"},
+        {"%reserved_smem_offset_1", "(SIM_WINDOW_SPAN - 512)"},
+        {"%reserved_smem_offset_end", "SIM_WINDOW_SPAN"},
         {"%total_smem_size", "(t->dynamic_shared_offset + t->dynamic_shared_bytes)"},
     };
     const char *name = o->text;
@@ -329,12 +326,17 @@ static const char *variable_address(Translator *t, const PtxOperand *o)
         return text(t, "(s%u + UINT64_C(%llu))", o->index, add);
     }
     if (v->space == PTX_LOCAL && v->function == (int32_t)t->index)
-        return text(t, "(frame + UINT64_C(%llu))",
-                    (unsigned long long)t->offsets[o->index] + add);
+        return text(t, "(frame + UINT64_C(%llu))", (unsigned long long)t->offsets[o->index] + add);
     if (v->space == PTX_PARAM && t->f->entry)
         for (uint32_t i = 0; i < t->f->nparams; i++)
             if (t->f->params[i] == o->index)
                 return text(t, "UINT64_C(%llu)", (unsigned long long)t->offsets[o->index] + add);
+    if (v->space == PTX_PARAM && !t->f->entry && is_formal(t, o->index)) {
+        if (!t->done->placed[o->index])
+            t->offsets[o->index] = frame_add(t, t->index, v->bytes, v->align);
+        t->done->placed[o->index] = 1;
+        return text(t, "(frame + UINT64_C(%llu))", (unsigned long long)t->offsets[o->index] + add);
+    }
     unknown(t, text(t, "the address of %s", v->name->text));
 }
 
@@ -408,8 +410,8 @@ void assign(Translator *t, const PtxOperand *o, PtxType type, const char *expres
     else if (type_is_float(type) && type_is_integer(has))
         emit(t, "    %s = ptx_%s_bits(%s);\n", name, c_name(type), expression);
     else if (type_is_float(has) && ptx_type_bytes(has) == ptx_type_bytes(type))
-        emit(t, "    %s = ptx_%s_from((%s)(%s));\n", name, c_name(has),
-             c_type(type_unsigned(has)), expression);
+        emit(t, "    %s = ptx_%s_from((%s)(%s));\n", name, c_name(has), c_type(type_unsigned(has)),
+             expression);
     else if (type_is_float(has) || type_is_float(type))
         unknown(t, NULL);
     else
@@ -439,8 +441,8 @@ const char *half_to_float(Translator *t, PtxType half, const char *expression)
 
 const char *float_to_half(Translator *t, PtxType half, bool from_double, const char *expression)
 {
-    return text(t, "ptx_to_%s%s(%s)", half == PTX_F16 ? "f16" : "bf16",
-                from_double ? "_exact" : "", expression);
+    return text(t, "ptx_to_%s%s(%s)", half == PTX_F16 ? "f16" : "bf16", from_double ? "_exact" : "",
+                expression);
 }
 
 /* Comparisons of floats are false with a NaN, those that end in u true: the opposite's not. */
@@ -451,10 +453,10 @@ const char *compare(Translator *t, const char *comparison, PtxType type, const c
         const char *name, *operator;
         char kinds; /* 'a'll, 'u'nsigned or bits, 'f'loats, negated */
     } rows[] = {
-        {"eq", "==", 'a'},  {"lt", "<", 'a'},   {"le", "<=", 'a'},  {"gt", ">", 'a'},
-        {"ge", ">=", 'a'},  {"lo", "<", 'u'},   {"ls", "<=", 'u'},  {"hi", ">", 'u'},
-        {"hs", ">=", 'u'},  {"ltu", ">=", 'f'}, {"leu", ">", 'f'},  {"gtu", "<=", 'f'},
-        {"geu", "<", 'f'},  {"neu", "==", 'f'},
+        {"eq", "==", 'a'}, {"lt", "<", 'a'},   {"le", "<=", 'a'}, {"gt", ">", 'a'},
+        {"ge", ">=", 'a'}, {"lo", "<", 'u'},   {"ls", "<=", 'u'}, {"hi", ">", 'u'},
+        {"hs", ">=", 'u'}, {"ltu", ">=", 'f'}, {"leu", ">", 'f'}, {"gtu", "<=", 'f'},
+        {"geu", "<", 'f'}, {"neu", "==", 'f'},
     };
     const bool real = type_is_float(type);
     if (strcmp(comparison, "ne") == 0)

@@ -18,8 +18,8 @@ static void translate_bar(Translator *t)
     const uint32_t n = t->i->noperands;
     if (word(t, "sync")) {
         operand_count(t, 1, 2);
-        emit(t, "    t->service->barrier(t, SIM_BAR_SYNC, %s, %s, 0, %s);\n",
-             source(t, 0, PTX_U32), n > 1 ? source(t, 1, PTX_U32) : "0", site(t));
+        emit(t, "    t->service->barrier(t, SIM_BAR_SYNC, %s, %s, 0, %s);\n", source(t, 0, PTX_U32),
+             n > 1 ? source(t, 1, PTX_U32) : "0", site(t));
         return;
     }
     if (!word(t, "red"))
@@ -125,9 +125,9 @@ static void translate_redux(Translator *t)
             const PtxType type = type_among(t, rows[i].types);
             operand_count(t, 3, 3);
             assign_first(t, PTX_B32,
-                         text(t, "t->service->reduce(t, SIM_RED_%s, %s, %s, %s, %s)",
-                              rows[i].kind, type == PTX_S32 ? "true" : "false",
-                              source(t, 1, PTX_B32), source(t, 2, PTX_B32), site(t)));
+                         text(t, "t->service->reduce(t, SIM_RED_%s, %s, %s, %s, %s)", rows[i].kind,
+                              type == PTX_S32 ? "true" : "false", source(t, 1, PTX_B32),
+                              source(t, 2, PTX_B32), site(t)));
             return;
         }
     unknown(t, NULL);
@@ -159,8 +159,14 @@ static void translate_fence(Translator *t)
 }
 
 const TranslateRow translate_warp_rows[] = {
-    {"bar", translate_bar},       {"barrier", translate_bar}, {"shfl", translate_shfl},
-    {"vote", translate_vote},     {"match", translate_match}, {"redux", translate_redux},
-    {"activemask", translate_activemask}, {"membar", translate_fence},
-    {"fence", translate_fence},   {NULL, NULL},
+    {"bar", translate_bar},
+    {"barrier", translate_bar},
+    {"shfl", translate_shfl},
+    {"vote", translate_vote},
+    {"match", translate_match},
+    {"redux", translate_redux},
+    {"activemask", translate_activemask},
+    {"membar", translate_fence},
+    {"fence", translate_fence},
+    {NULL, NULL},
 };

@@ -135,16 +135,30 @@ static void test_large(void **state)
 static void test_many_weights(void **state)
 {
     (void)state;
-    check_conv(shape(1, 16, 16, 16, 1100, 16, 1, 0, 1), true);
-    check_conv(shape(1, 48, 16, 16, 1200, 16, 1, 0, 3), false);
+    check_conv(shape(1, 700, 1, 1, 700, 3, 1, 1, 1), true);
+    check_conv(shape(1, 1200, 1, 1, 1200, 3, 1, 1, 3), false);
+}
+
+/* Small planes and long sums, cut into segments; in the last one, with scratch for the sums of
+ * three samples beside the weights. */
+static void test_segments(void **state)
+{
+    (void)state;
+    const Conv2d shapes[] = {
+        shape(3, 128, 5, 5, 40, 3, 1, 1, 1),    shape(2, 40, 4, 4, 128, 3, 1, 1, 1),
+        shape(2, 230, 9, 8, 9, 3, 1, 1, 1),     shape(2, 24, 9, 7, 300, 3, 2, 1, 1),
+        shape(2, 1040, 3, 3, 2080, 1, 1, 0, 2),
+    };
+    CHECK_ALL(shapes);
+    check_conv(shape(4, 2048, 2, 2, 2000, 1, 1, 0, 1), true);
 }
 
 /* A sample alone gives the bits that it gives among others. */
 static void test_sample_is_independent(void **state)
 {
     (void)state;
-    const Conv2d shapes[] = {shape(30, 8, 30, 30, 80, 3, 1, 1, 1),
-                             shape(5, 6, 9, 9, 6, 3, 2, 1, 6)};
+    const Conv2d shapes[] = {shape(30, 8, 30, 30, 80, 3, 1, 1, 1), shape(5, 6, 9, 9, 6, 3, 2, 1, 6),
+                             shape(30, 128, 4, 4, 130, 3, 1, 1, 1)};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         Conv2d s = shapes[i];
         const int64_t in = count_in(&s), out = count_out(&s), weights = count_weights(&s);
@@ -191,13 +205,10 @@ static void test_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_direct),
-        cmocka_unit_test(test_tiles),
-        cmocka_unit_test(test_strides),
-        cmocka_unit_test(test_large),
-        cmocka_unit_test(test_many_weights),
-        cmocka_unit_test(test_nothing),
-        cmocka_unit_test(test_sample_is_independent),
+        cmocka_unit_test(test_direct),       cmocka_unit_test(test_tiles),
+        cmocka_unit_test(test_strides),      cmocka_unit_test(test_large),
+        cmocka_unit_test(test_many_weights), cmocka_unit_test(test_segments),
+        cmocka_unit_test(test_nothing),      cmocka_unit_test(test_sample_is_independent),
     };
     return cmocka_run_group_tests(tests, gpu_open, gpu_close);
 }

@@ -30,25 +30,11 @@ static real host_function(MapFunction f, real a, real b)
 
 static void set_special(real *x, uint64_t seed)
 {
-    static const real special[] = {0,
-                                   -(real)0,
-                                   1,
-                                   -1,
-                                   (real)1e-40,
-                                   (real)1e-8,
-                                   20,
-                                   -20,
-                                   88,
-                                   -88,
-                                   (real)88.8,
-                                   -104,
-                                   -110,
-                                   100,
-                                   (real)3e38,
-                                   -(real)3e38,
-                                   (real)INFINITY,
-                                   -(real)INFINITY,
-                                   (real)NAN};
+    static const real special[] = {
+        0,        -(real)0, 1,          -1,          (real)1e-40,    (real)1e-8,
+        20,       -20,      88,         -88,         (real)88.8,     -104,
+        -110,     100,      (real)3e38, -(real)3e38, (real)INFINITY, -(real)INFINITY,
+        (real)NAN};
     enum { SPECIAL = sizeof special / sizeof *special };
     for (int64_t i = 0; i < N; i++)
         x[i] = i < SPECIAL * SPECIAL ? special[seed == 1 ? i % SPECIAL : i / SPECIAL]

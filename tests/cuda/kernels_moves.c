@@ -60,6 +60,23 @@ static void check_reduce(const Dims *d, unsigned mask)
     tensors_free();
 }
 
+/* The last of the samples alone gets what it got among them. */
+static void check_reduce_of_one(const Dims *d, unsigned mask)
+{
+    const int64_t n = count_of(d), sample = n / d->dim[0], last = n - sample;
+    Dims one = *d;
+    int64_t outs = 1;
+    one.dim[0] = 1;
+    for (int k = 1; k < d->rank; k++)
+        outs *= mask >> k & 1 ? 1 : d->dim[k];
+    const Tensor x = tensor_numbers(n, 1), y = tensor_empty(outs * d->dim[0]);
+    const Tensor part = tensor_empty(outs);
+    GPU_OK(gpu_reduce_sum(&the_gpu, y.gpu, x.gpu, d->rank, d->dim, mask, 0.3, false));
+    GPU_OK(gpu_reduce_sum(&the_gpu, part.gpu, x.gpu + last, d->rank, one.dim, mask, 0.3, false));
+    tensor_check_part(y, part, outs * (d->dim[0] - 1), "reduce_sum of one sample");
+    tensors_free();
+}
+
 static void test_reductions(void **state)
 {
     (void)state;
@@ -69,6 +86,11 @@ static void test_reductions(void **state)
                 if (REDUCED[i].rank < 8 || mask % 5 == 0 || mask == 0x55 || mask == 0xaa)
                     check_reduce(&REDUCED[i], mask);
     tensor_shift = 0;
+    check_reduce_of_one(&(Dims){2, {9, 3000}}, 2);
+    check_reduce_of_one(&(Dims){2, {3, 40000}}, 2);
+    check_reduce_of_one(&(Dims){3, {5, 20, 36}}, 2);
+    check_reduce_of_one(&(Dims){3, {3, 700, 36}}, 2);
+    check_reduce_of_one(&(Dims){4, {4, 30, 3, 50}}, 10);
 }
 
 /* Many numbers of one sign: errors must not grow with how many there are. */
@@ -184,8 +206,8 @@ static void test_slices(void **state)
     (void)state;
     static const int64_t offset[] = {0, 1, 2, 4};
     for (int i = 0; i < 4; i++) {
-        const int64_t dim[] = {9, 64}, wide[] = {80, 1}, narrow[] = {64, 1};
-        const Tensor x = tensor_numbers(9 * 80, 1), y = tensor_numbers(9 * 64, 2);
+        const int64_t dim[] = {9, 64}, wide[] = {80 + i, 1}, narrow[] = {64, 1};
+        const Tensor x = tensor_numbers(9 * wide[0], 1), y = tensor_numbers(9 * 64, 2);
         copy_strided(the_team, y.host, x.host + offset[i], 2, dim, narrow, wide, 4);
         GPU_OK(gpu_copy_strided(&the_gpu, y.gpu, x.gpu + offset[i], 2, dim, narrow, wide, 4));
         tensor_check(y, 0, "a slice");

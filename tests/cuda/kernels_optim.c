@@ -29,8 +29,8 @@ static void check_sgd(int64_t n, double momentum, bool nesterov)
         const Tensor g = tensor_numbers(n, (uint64_t)h.step + 1);
         real *host_velocity = momentum != 0 ? velocity.host : NULL;
         const double want = sgd_update(the_team, w.host, g.host, host_velocity, n, &h);
-        GPU_OK(gpu_sgd_update(&the_gpu, squares, w.gpu, g.gpu,
-                              momentum != 0 ? velocity.gpu : NULL, n, &h));
+        GPU_OK(gpu_sgd_update(&the_gpu, squares, w.gpu, g.gpu, momentum != 0 ? velocity.gpu : NULL,
+                              n, &h));
         check_squares(want, squares, "sgd_update");
         tensor_check(w, 1e-6, "sgd_update");
         if (momentum != 0)

@@ -50,8 +50,8 @@ static void check_layernorm(int64_t rows, int64_t n)
 
     layernorm_backward_input(the_team, dx.host, dy.host, x.host, w.host, mean.host, rstd.host, rows,
                              n);
-    GPU_OK(gpu_layernorm_backward_input(g, dx.gpu, dy.gpu, x.gpu, w.gpu, mean.gpu, rstd.gpu, rows,
-                                        n));
+    GPU_OK(
+        gpu_layernorm_backward_input(g, dx.gpu, dy.gpu, x.gpu, w.gpu, mean.gpu, rstd.gpu, rows, n));
     tensor_check(dx, 2e-5, "layernorm_backward_input");
     GPU_OK(gpu_layernorm_backward_input(g, part.gpu, dy.gpu + last, x.gpu + last, w.gpu,
                                         mean.gpu + rows - 1, rstd.gpu + rows - 1, 1, n));
@@ -76,7 +76,8 @@ static void check_rmsnorm(int64_t rows, int64_t n)
     const Gpu *g = &the_gpu;
     const float eps = 1e-3f;
     const int64_t size = rows * n;
-    const Tensor x = tensor_numbers(size, 1), w = tensor_numbers(n, 2), dy = tensor_numbers(size, 4);
+    const Tensor x = tensor_numbers(size, 1), w = tensor_numbers(n, 2),
+                 dy = tensor_numbers(size, 4);
     const Tensor y = tensor_empty(size), dx = tensor_empty(size), rstd = tensor_empty(rows);
     const Tensor dw = tensor_numbers(n, 5);
 
@@ -89,8 +90,8 @@ static void check_rmsnorm(int64_t rows, int64_t n)
     tensor_check(dx, 2e-5, "rmsnorm_backward_input");
     for (int accumulate = 1; accumulate >= 0; accumulate--) {
         rmsnorm_backward_weight(the_team, dw.host, dy.host, x.host, rstd.host, rows, n, accumulate);
-        GPU_OK(gpu_rmsnorm_backward_weight(g, dw.gpu, dy.gpu, x.gpu, rstd.gpu, rows, n,
-                                           accumulate));
+        GPU_OK(
+            gpu_rmsnorm_backward_weight(g, dw.gpu, dy.gpu, x.gpu, rstd.gpu, rows, n, accumulate));
         tensor_check(dw, 1e-5, "rmsnorm_backward_weight");
     }
     tensors_free();
@@ -244,7 +245,8 @@ static void check_loss(int64_t samples, int64_t inner, int64_t n)
             first = logits[r * n + i] > logits[r * n + first] ? i : first;
         y[r] = (int32_t)(r % 3 == 0 ? first : r * 7 % n);
     }
-    const Tensor x = tensor_of(logits, size), loss = tensor_empty(samples), lse = tensor_empty(rows);
+    const Tensor x = tensor_of(logits, size), loss = tensor_empty(samples),
+                 lse = tensor_empty(rows);
     const Tensor dx = tensor_empty(size), dloss = tensor_numbers(samples, 2);
     const Tensor one = tensor_empty(1), some = tensor_empty(inner);
     int32_t *gy = gpu_ids(y, rows);
@@ -253,8 +255,8 @@ static void check_loss(int64_t samples, int64_t inner, int64_t n)
     GPU_OK(gpu_cross_entropy_forward(g, loss.gpu, lse.gpu, x.gpu, gy, samples, inner, n));
     check_losses(loss, "cross_entropy_forward");
     tensor_check(lse, 1e-5, "cross_entropy lse");
-    GPU_OK(gpu_cross_entropy_forward(g, one.gpu, some.gpu, x.gpu + last * n, gy + last, 1, inner,
-                                     n));
+    GPU_OK(
+        gpu_cross_entropy_forward(g, one.gpu, some.gpu, x.gpu + last * n, gy + last, 1, inner, n));
     tensor_check_part(loss, one, samples - 1, "cross_entropy_forward of one sample");
 
     accuracy_forward(the_team, loss.host, x.host, y, samples, inner, n);
@@ -364,7 +366,7 @@ static void test_embedding(void **state)
     }
     tensor_shift = 0;
     check_embedding(3000, 500, 4, 0);
-    check_embedding(9000, 300, 4, 0);  /* tiles that are merged */
+    check_embedding(9000, 300, 4, 0); /* tiles that are merged */
     check_embedding(9000, 300, 3, 1);
     check_embedding(70000, 50, 1, 0); /* two segments */
 }
@@ -427,10 +429,14 @@ static void test_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_row_norms),          cmocka_unit_test(test_groupnorm),
-        cmocka_unit_test(test_norm_of_large_means), cmocka_unit_test(test_softmax_and_losses),
-        cmocka_unit_test(test_special_logits),     cmocka_unit_test(test_embedding),
-        cmocka_unit_test(test_dropout),            cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_row_norms),
+        cmocka_unit_test(test_groupnorm),
+        cmocka_unit_test(test_norm_of_large_means),
+        cmocka_unit_test(test_softmax_and_losses),
+        cmocka_unit_test(test_special_logits),
+        cmocka_unit_test(test_embedding),
+        cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_nothing),
     };
     return cmocka_run_group_tests(tests, gpu_open, gpu_close);
 }

@@ -11,7 +11,8 @@ extern "C" {
 /* X(function) of one argument, and of two */
 #define MAP_ONE(X)                                                                                 \
     X(exp)                                                                                         \
-    X(log) X(log1p_unit) X(tanh) X(sqrt) X(abs) X(sigmoid) X(relu) X(silu) X(silu_grad) X(gelu)    \
+    X(log)                                                                                         \
+    X(log1p_unit) X(tanh) X(sqrt) X(abs) X(sigmoid) X(relu) X(silu) X(silu_grad) X(gelu)           \
         X(gelu_grad)
 #define MAP_TWO(X) X(bce) X(bce_grad) X(relu_grad) X(sign_of)
 

@@ -42,28 +42,38 @@ if [ ! -e /dev/nvidiactl ]; then
     done
 fi
 
+# simulated NAME=VALUE...: a run under the simulated GPU with these settings
 simulated()
 {
-    env LD_LIBRARY_PATH="$sim" "$@"
+    env "$@" LD_LIBRARY_PATH="$sim" "$trainer" $run
 }
 
-simulated "$trainer" $run >"$work/out" 2>"$work/err" || bad "a good run"
+simulated >"$work/out" 2>"$work/err" || bad "a good run"
 fails "one GPU" "placed on 2 GPUs and this machine has 1;" \
-    env MDL_SIM_DEVICES=1 LD_LIBRARY_PATH="$sim" "$trainer" $run
+    simulated MDL_SIM_DEVICES=1
 fails "little memory" "gpu[0] needs " \
-    env MDL_SIM_MEMORY=32MiB LD_LIBRARY_PATH="$sim" "$trainer" $run
+    simulated MDL_SIM_MEMORY=32MiB
 fails "another architecture" "build it with --gpu-arch sm_75" \
-    env MDL_SIM_ARCH=7.5 LD_LIBRARY_PATH="$sim" "$trainer" $run
+    simulated MDL_SIM_ARCH=7.5
 
-for call in cudaGetDeviceCount:1 cudaSetDevice:1 cudaSetDevice:4 cudaMemGetInfo:2 \
-    cudaDeviceCanAccessPeer:1 cudaMalloc:1 cudaMalloc:2 cudaStreamCreateWithFlags:1 \
-    cudaStreamCreateWithFlags:3 cudaEventCreateWithFlags:1 cudaEventCreateWithFlags:15 \
-    cudaMemsetAsync:1 cudaHostAlloc:1 cudaHostAlloc:2 cudaStreamSynchronize:3 \
-    cudaStreamSynchronize:30 cudaMemcpyAsync:1 cudaMemcpyAsync:40 cudaMemcpyPeerAsync:1 \
-    cudaMemcpyPeerAsync:7 cudaEventRecord:5 cudaEventRecord:31 cudaStreamWaitEvent:1 \
-    cudaStreamWaitEvent:30 cublasCreate_v2:1 cublasSetWorkspace_v2:2 cublasLtCreate:1; do
+fails "no count" "no NVIDIA GPU: " simulated MDL_SIM_FAIL=cudaGetDeviceCount:1
+
+# CALL:N: the N-th call of CUDA's or cuBLAS's function; in steps the place is said, too
+for call in cudaSetDevice:1 cudaSetDevice:4 cudaMemGetInfo:2 cudaDeviceCanAccessPeer:1 \
+    cudaMalloc:1 cudaMalloc:2 cudaStreamCreateWithFlags:1 cudaStreamCreateWithFlags:3 \
+    cudaEventCreateWithFlags:1 cudaEventCreateWithFlags:15 cudaMemsetAsync:1 cudaHostAlloc:1 \
+    cudaHostAlloc:2 cudaStreamSynchronize:3 cudaMemcpyAsync:1 cublasCreate_v2:1 \
+    cublasSetWorkspace_v2:2 cublasLtCreate:1; do
     name=${call%:*}
-    fails "$call" "${name%_v2}: " \
-        env MDL_SIM_FAIL="$call" LD_LIBRARY_PATH="$sim" "$trainer" $run
+    fails "$call" "]: ${name%_v2}: " simulated MDL_SIM_FAIL=$call
 done
+for call in cudaMemcpyAsync:28 cudaMemcpyPeerAsync:1 cudaMemcpyPeerAsync:7 cudaEventRecord:5 \
+    cudaEventRecord:31 cudaStreamWaitEvent:1 cudaStreamWaitEvent:30; do
+    name=${call%:*}
+    fails "$call" ": $name: " simulated MDL_SIM_FAIL=$call
+    grep -qE "error: stage [01] \(gpu\[[01]\]\), step [12].*\([a-z_]*\.c:[0-9]+\)$" "$work/err" ||
+        bad "$call: not the place"
+done
+fails "a kernel" ", step 1" simulated MDL_SIM_FAIL=cudaLaunchKernel:20
+fails "a step's end" ", step " simulated MDL_SIM_FAIL=cudaStreamSynchronize:16
 exit $failed

@@ -227,18 +227,6 @@ static void deadlock_times_out(void **state)
     error_is("--timeout");
 }
 
-static void failed_call_says_where(void **state)
-{
-    (void)state;
-    MdlModel m = two_stages();
-    fault = FAULT_CALL;
-    fault_step = 3;
-    assert_int_equal(run(&m, "-q --data synthetic"), 1);
-    error_is("error: stage 1 (gpu[1]), step 3: cudaStreamWaitEvent: ");
-    error_is(" (two_stages_cuda.c:");
-    assert_null(strchr(run_err, '/'));
-}
-
 static void loss_that_is_no_number_stops(void **state)
 {
     (void)state;
@@ -307,7 +295,6 @@ int main(void)
         cmocka_unit_test(traces_phases_of_the_gpu),
         cmocka_unit_test(wrong_use_is_named),
         cmocka_unit_test_teardown(deadlock_times_out, fault_clear),
-        cmocka_unit_test_teardown(failed_call_says_where, fault_clear),
         cmocka_unit_test_teardown(loss_that_is_no_number_stops, fault_clear),
         cmocka_unit_test_teardown(gradient_that_is_no_number_stops, fault_clear),
         cmocka_unit_test(unplanned_memory_is_an_error),

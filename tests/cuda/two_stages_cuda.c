@@ -288,8 +288,6 @@ static int step_1(Stage *s)
         TRY(message_post(s, LINK_NEVER, 0, a->dhidden));
         TRY(message_wait(s, LINK_NEVER, 0));
     }
-    if (fault_now(s, FAULT_CALL)) /* no stream may wait for an event that is none */
-        CUDA(cudaStreamWaitEvent(s->compute, NULL, 0));
     for (int m = 0; m < MICROBATCHES; m++)
         TRY(backward_1(s, m));
     return update_1(s);

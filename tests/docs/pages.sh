@@ -15,6 +15,7 @@
 #     ```sh not run          commands that install, or take long
 #     ```c MODEL FILE        stands, line by line, in FILE as emitted of MODEL; a line of three
 #                            dots in a comment stands for any number of lines
+#     ```cu MODEL FILE       likewise, emitted with --target cuda
 #     ```csv FILE            a file of data
 #     ```text sample, ```python, ```json, and ```text after none of the above: shown only
 #
@@ -31,7 +32,8 @@ trap 'rm -rf "$scratch"' EXIT
 trap 'exit 1' INT TERM
 mkdir "$scratch/tmp" "$scratch/cache" "$scratch/blocks" "$scratch/work" "$scratch/emitted"
 cp -r "$root/models" "$scratch/work/models" || exit 1
-export TMPDIR="$scratch/tmp" XDG_CACHE_HOME="$scratch/cache"
+# kernels for GPUs take long to compile: a cache of them may be given
+export TMPDIR="$scratch/tmp" XDG_CACHE_HOME="${MDL_TEST_CACHE:-$scratch/cache}"
 PATH=$(dirname "$mdlc"):$PATH
 cd "$scratch/work" || exit 1
 
@@ -136,16 +138,18 @@ run_sh()
         fail "prints something else" ../said
 }
 
+# run_c BLOCK MODEL FILE TARGET
 run_c()
 {
     model=$2
-    [ -d "../emitted/$model" ] || {
-        mkdir -p "../emitted/$model"
-        mdlc emit -q "$model" -o "../emitted/$model" || { fail "mdlc emit $model fails"; return; }
+    emitted=../emitted/$4/$model
+    [ -d "$emitted" ] || {
+        mkdir -p "$emitted"
+        mdlc emit -q --target "$4" "$model" -o "$emitted" || { fail "mdlc emit $model fails"; return; }
     }
-    [ -f "../emitted/$model/$3" ] || { fail "$model has no $3"; return; }
+    [ -f "$emitted/$3" ] || { fail "$model has no $3"; return; }
     awk -f "$here/stands_in.awk" -v whole=0 -v dots='^ *[/][*] [.][.][.] [*][/]$' \
-        "$scratch/blocks/$1.body" "../emitted/$model/$3" || fail "is not in the emitted $3"
+        "$scratch/blocks/$1.body" "$emitted/$3" || fail "is not in the emitted $3"
 }
 
 line=0
@@ -155,7 +159,8 @@ while read -r n line kind what more; do
     case $kind in
     mdl) run_mdl "$n" "${what:-whole}" ;;
     sh) [ "${what-} ${more-}" = "not run" ] || run_sh "$n" "${what-}" ;;
-    c) run_c "$n" "${what-}" "${more-}" ;;
+    c) run_c "$n" "${what-}" "${more-}" host ;;
+    cu) run_c "$n" "${what-}" "${more-}" cuda ;;
     csv) cp "$scratch/blocks/$n.body" "$what" ;;
     text | python | json) ;;
     '') fail "a block without a kind" ;;

@@ -14,7 +14,6 @@ typedef enum {
     FAULT_GRADIENT,  /* a gradient that is wrong */
     FAULT_INFINITE,  /* a gradient of out.weight that is infinite */
     FAULT_INTERRUPT, /* the process gets SIGINT */
-    FAULT_CALL,      /* on GPUs: a call of CUDA that fails */
 } Fault;
 
 /* The fault happens in step `fault_step`. */

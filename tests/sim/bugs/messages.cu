@@ -179,6 +179,7 @@ CASE(reduction_not_awaited)
 {
     on_two_ranks([](Rank &r) {
         produce<<<BLOCKS, THREADS, 0, r.transfer>>>(r.a, r.rank);
+        r.order(r.transfer, r.compute);
         CHECK(ncclAllReduce(r.a, r.a, N, ncclFloat, ncclSum, r.comm, r.transfer));
         if (!BUG)
             r.order(r.transfer, r.compute);
@@ -411,7 +412,8 @@ CASE(deadlock_rank_missing)
         if (!BUG || r.rank == 0)
             CHECK(ncclAllReduce(r.b, r.a, N, ncclFloat, ncclSum, r.comm, r.transfer));
         r.finish();
-        expect_line(r.a, N, 4, 0);
+        if (!BUG)
+            expect_line(r.a, N, 4, 0);
     });
 }
 

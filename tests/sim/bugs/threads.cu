@@ -247,10 +247,9 @@ CASE(counter_read_early)
     run_block(count_block<BUG>, 1, 100);
 }
 
-/* The last block to finish adds up what all have written, as the programming guide does it. */
+/* The last block to finish adds up what all have written. */
 template <bool BUG>
-__global__ void sum_of_blocks(float *total, volatile float *partial, unsigned *done,
-                              const float *in)
+__global__ void sum_of_blocks(float *total, float *partial, unsigned *done, const float *in)
 {
     __shared__ bool last;
     if (threadIdx.x == 0) {
@@ -261,6 +260,7 @@ __global__ void sum_of_blocks(float *total, volatile float *partial, unsigned *d
         if (!BUG)
             __threadfence();
         last = atomicAdd(done, 1) == gridDim.x - 1;
+        __threadfence();
     }
     __syncthreads();
     if (last && threadIdx.x == 1) {
@@ -271,14 +271,36 @@ __global__ void sum_of_blocks(float *total, volatile float *partial, unsigned *d
     }
 }
 
-// case: last_block_without_fence - the last block reads results that no fence has published
-// expect: race-in-kernel  kernel sum_of_blocks  here:partial_read  here:partial_write
-CASE(last_block_without_fence)
+/* The same as the programming guide has it: volatile, and one fence. Or neither. */
+template <typename Partial, bool BUG>
+__global__ void sum_by_guide(float *total, Partial *partial, unsigned *done, const float *in)
+{
+    __shared__ bool last;
+    if (threadIdx.x == 0) {
+        float sum = 0;
+        for (int i = 0; i < THREADS; ++i)
+            sum += in[blockIdx.x * THREADS + i];
+        partial[blockIdx.x] = sum; /* here: guide_write */
+        if (!BUG)
+            __threadfence();
+        last = atomicInc(done, gridDim.x) == gridDim.x - 1;
+    }
+    __syncthreads();
+    if (last && threadIdx.x == 0) {
+        float sum = 0;
+        for (int b = 0; b < BLOCKS; ++b)
+            sum += partial[b]; /* here: guide_read */
+        *total = sum;
+    }
+}
+
+template <typename Partial>
+static void expect_sum(void (*kernel)(float *, Partial *, unsigned *, const float *))
 {
     float *in = device_numbers(N), *partial = device_memory<float>(BLOCKS);
     float *total = device_memory<float>(1);
     unsigned *done = device_zeros<unsigned>(1);
-    sum_of_blocks<BUG><<<BLOCKS, THREADS>>>(total, partial, done, in);
+    kernel<<<BLOCKS, THREADS>>>(total, partial, done, in);
     CHECK(cudaGetLastError());
     CHECK(cudaDeviceSynchronize());
     EXPECT(device_value(total) == N * (N - 1) / 2);
@@ -286,6 +308,23 @@ CASE(last_block_without_fence)
     CHECK(cudaFree(total));
     CHECK(cudaFree(partial));
     CHECK(cudaFree(in));
+}
+
+// case: last_block_without_fence - the last block reads results that no fence has published
+// expect: race-in-kernel  kernel sum_of_blocks  here:partial_read  here:partial_write
+CASE(last_block_without_fence)
+{
+    expect_sum<float>(sum_of_blocks<BUG>);
+}
+
+// case: last_block_without_volatile - the guide's example without its volatile and its fence
+// expect: race-in-kernel  kernel sum_by_guide  here:guide_read  here:guide_write
+CASE(last_block_without_volatile)
+{
+    if (BUG)
+        expect_sum<float>(sum_by_guide<float, true>);
+    else
+        expect_sum<volatile float>(sum_by_guide<volatile float, false>);
 }
 
 template <bool BUG> __global__ void write_bytes(unsigned char *out)

@@ -259,7 +259,6 @@ CASE(null_stream_not_awaited)
         CHECK(cudaStreamCreate(&stream));
     produce<<<BLOCKS, THREADS>>>(s.a, 1);
     consume<<<BLOCKS, THREADS, 0, stream>>>(s.b, s.a);
-    overwrite<<<BLOCKS, THREADS>>>(s.a);
     CHECK(cudaGetLastError());
     CHECK(cudaDeviceSynchronize());
     expect_line(s.b, N, 2, 2);

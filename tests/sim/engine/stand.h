@@ -18,6 +18,7 @@
 
 struct SimKernel {
     SimKernelTable table;
+    SimKernel *next;
 };
 struct SimStream {
     int device;
@@ -49,19 +50,19 @@ void stand_run(SimStream *stream, const char *name, Kernel *kernel, Shape shape)
 void stand_range(SimStream *stream, const char *name, uint64_t address, uint64_t bytes,
                  SimAccess access);
 
-/* How many findings of the kind there are; the text of the last one of any kind. */
+/* How many findings of the kind there are; the texts of all, of any kind. */
 int stand_found(SimFinding kind);
 int stand_found_any(void);
 const char *stand_text(void);
 /* Nothing was found, or exactly one finding, of this kind, whose text holds `part`. */
 void stand_clean(void);
 void stand_only(SimFinding kind, const char *part);
-double stand_seconds(void);
+double stand_seconds(void); /* of the processor's time */
 
 /* In kernels: */
 #define PARAM(n) (((const uint64_t *)(const void *)t->params)[n])
 #define AT(type, space, address, how, site)                                                        \
-    (*(type *)t->service->access(t, SIM_SPACE_##space, address, sizeof(type), how, site))   
+    (*(type *)t->service->access(t, SIM_SPACE_##space, address, sizeof(type), how, site))
 #define LOAD(type, address, site) AT(type, GLOBAL, address, 1, site)
 #define STORE(type, address, value, site) (AT(type, GLOBAL, address, 2, site) = (value))
 #define LOAD_SHARED(type, offset, site) AT(type, SHARED, offset, 1, site)

@@ -153,7 +153,9 @@ static void wrong_addresses_are_refused(void **state)
         refused(a + 98, false, SIM_MISALIGNED, "+98 in 100");
         refused(b, true, SIM_WRONG_DEVICE, "gpu 1");
         refused(0, true, SIM_OUT_OF_BOUNDS, "a null pointer");
-        refused((uintptr_t)&host, true, SIM_HOST_POINTER, "pinned");
+        refused((uintptr_t)&host, true, SIM_HOST_POINTER, "host memory that is not pinned");
+        refused(UINT64_C(0xdead000000000000), true, SIM_OUT_OF_BOUNDS,
+                "no memory of a GPU or of the host");
         refused(SIM_SHARED_WINDOW + 4, false, SIM_OUT_OF_BOUNDS, "offset 4 in 0 bytes of shared");
         refused(SIM_PARAM_WINDOW + 32, false, SIM_OUT_OF_BOUNDS, "offset 32 in 32 bytes of param");
         if (race)
@@ -225,8 +227,7 @@ static void speeds(void **state)
         print_message("%s: %.0f M accesses/s (element-wise, global)\n", mode,
                       3.0 * ROUNDS * MANY / took / 1e6);
         start = stand_seconds();
-        stand_run(one, "tile", tile_kernel,
-                  (Shape){{100}, {256}, .shared = 1024, .params = {20}});
+        stand_run(one, "tile", tile_kernel, (Shape){{100}, {256}, .shared = 1024, .params = {20}});
         took = stand_seconds() - start;
         print_message("%s: %.0f M accesses/s (shared, 2 barriers for 17 accesses)\n", mode,
                       100.0 * 20 * 256 * 17 / took / 1e6);

@@ -254,6 +254,44 @@ static void atomic_accesses_do_not_race_with_each_other(void **state)
     always("atomics", atomics_kernel, s, SIM_RACE_BLOCK, NULL, NULL);
 }
 
+/* A handshake of two warps with volatile accesses, in global or in shared memory. */
+static void volatile_kernel(SimThread *t)
+{
+    uint32_t i = THREAD;
+    bool shared = PARAM(2) == 1;
+    SimSpace space = shared ? SIM_SPACE_SHARED : SIM_SPACE_GLOBAL;
+    uint64_t flag = shared ? 0 : PARAM(1);
+    if (i == 0 && shared)
+        STORE_SHARED(uint32_t, 0, 0, 2);
+    SYNC(3);
+    if (i == 0) {
+        STORE(uint32_t, PARAM(1) + 64, 7, 4);
+        if (PARAM(3))
+            t->service->fence(t, 1);
+        *(uint32_t *)t->service->access(t, space, flag, 4, 2 | 8, 5) = 1;
+    } else if (i == 40) {
+        while (*(uint32_t *)t->service->access(t, space, flag, 4, 1 | 8, 6) == 0) {
+        }
+        if (PARAM(3))
+            t->service->fence(t, 1);
+        (void)LOAD(uint32_t, PARAM(1) + 64, 7);
+    }
+}
+
+static void volatile_accesses_after_a_fence_are_atomic(void **state)
+{
+    (void)state;
+    Shape s = {{1}, {64}, .shared = 16, .params = {0, 0, 0, 1}};
+    always("volatile", volatile_kernel, s, SIM_RACE_BLOCK, NULL, NULL);
+    s.params[3] = 0;
+    always("volatile", volatile_kernel, s, SIM_RACE_BLOCK, "test.cu:4", "test.cu:7");
+    always("volatile", volatile_kernel, s, SIM_RACE_BLOCK, "test.cu:5", "test.cu:6");
+    s.params[2] = 1;
+    always("volatile", volatile_kernel, s, SIM_RACE_BLOCK, "test.cu:5", "test.cu:6");
+    s.params[3] = 1;
+    always("volatile", volatile_kernel, s, SIM_RACE_BLOCK, NULL, NULL);
+}
+
 /* The last block to finish adds up what all blocks left. PARAM(2): with fences. */
 static void last_kernel(SimThread *t)
 {
@@ -451,6 +489,7 @@ int main(void)
         cmocka_unit_test_setup(a_barrier_of_a_part_orders_no_more, begin),
         cmocka_unit_test_setup(blocks_are_not_ordered, begin),
         cmocka_unit_test_setup(atomic_accesses_do_not_race_with_each_other, begin),
+        cmocka_unit_test_setup(volatile_accesses_after_a_fence_are_atomic, begin),
         cmocka_unit_test_setup(fences_order_blocks, begin),
         cmocka_unit_test_setup(locks_order_holders, begin),
         cmocka_unit_test_setup(a_read_before_any_write_is_a_race, begin),

@@ -144,9 +144,9 @@ static void shuffle_kernel(SimThread *t)
 {
     uint32_t i = THREAD;
     uint32_t clamp = (32 - shuffles.width) << 8 | (shuffles.kind == SIM_SHFL_UP ? 0 : 31);
-    shuffles.results[i] = t->service->shuffle(t, shuffles.kind, shuffles.values[i],
-                                              shuffles.operands[i], clamp, UINT32_MAX,
-                                              &shuffles.valid[i], 2);
+    shuffles.results[i] =
+        t->service->shuffle(t, shuffles.kind, shuffles.values[i], shuffles.operands[i], clamp,
+                            UINT32_MAX, &shuffles.valid[i], 2);
 }
 
 static void shuffle_expect(int lane, int *source, bool *valid)
@@ -301,8 +301,8 @@ static void ended_kernel(SimThread *t)
     if (t->lane >= 20)
         return;
     t->service->warp_sync(t, UINT32_MAX, 2);
-    uint32_t votes = t->service->vote(t, SIM_VOTE_BALLOT, true, UINT32_MAX, 3);
-    STORE(uint32_t, PARAM(0) + THREAD * 4, votes, 4);
+    uint32_t all = t->service->vote(t, SIM_VOTE_BALLOT, true, UINT32_MAX, 3);
+    STORE(uint32_t, PARAM(0) + THREAD * 4, all, 4);
     if (PARAM(1))
         t->service->shuffle(t, SIM_SHFL_DOWN, 1, 1, 31, UINT32_MAX, &valid, 5);
 }
@@ -410,7 +410,7 @@ static void limits_are_checked(void **state)
 {
     (void)state;
     char why[256];
-    SimKernel k = {{.shared_bytes = 1000, .max_threads = 256}};
+    SimKernel k = {{.shared_bytes = 1000, .max_threads = 256}, NULL};
     static const struct {
         SimLaunch launch;
         SimLaunchFault fault;
@@ -486,8 +486,8 @@ static void print_kernel(SimThread *t)
     for (uint32_t i = 0; i < sizeof args; i++) {
         uint64_t s = PARAM(1);
         bool string = i >= offsetof(__typeof__(args), s) && i < offsetof(__typeof__(args), e);
-        AT(char, LOCAL, i, 2, 2) = string ? ((char *)&s)[i - offsetof(__typeof__(args), s)]
-                                          : ((const char *)&args)[i];
+        AT(char, LOCAL, i, 2, 2) =
+            string ? ((char *)&s)[i - offsetof(__typeof__(args), s)] : ((const char *)&args)[i];
     }
     STORE(int32_t, PARAM(2), t->service->print(t, PARAM(0), SIM_LOCAL_WINDOW, 3), 3);
 }

@@ -95,8 +95,9 @@ static inline void set_element(void *data, cudaDataType type, size_t i, double v
     else if (narrow == 0)
         ((uint16_t *)data)[i] = 0;
     else
-        ((uint16_t *)data)[i] = (uint16_t)((bits >> 16 & 0x8000) |
-                                           (((bits >> 23 & 255) - 112) << 10) | (bits >> 13 & 1023));
+        ((uint16_t *)data)[i] =
+            (uint16_t)((bits >> 16 & 0x8000) | (((bits >> 23 & 255) - 112) << 10) |
+                       (bits >> 13 & 1023));
 }
 
 static inline void *numbers(cudaDataType type, size_t n)

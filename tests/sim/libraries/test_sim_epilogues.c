@@ -95,8 +95,8 @@ static cublasLtMatrixLayout_t layout(const Case *t, int rows, int cols, size_t s
     int64_t offset = (int64_t)stride;
     FINE(cublasLtMatrixLayoutCreate(&made, t->type, (uint64_t)rows, (uint64_t)cols,
                                     t->by_rows ? cols : rows));
-    FINE(cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_ORDER, &order,
-                                          sizeof order));
+    FINE(
+        cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_ORDER, &order, sizeof order));
     FINE(cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batch,
                                           sizeof batch));
     FINE(cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
@@ -113,7 +113,8 @@ static void set(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attrib
 static cublasLtMatmulDesc_t description(const Case *t, const Data *d)
 {
     cublasLtMatmulDesc_t desc;
-    cublasOperation_t ta = t->ta ? CUBLAS_OP_T : CUBLAS_OP_N, tb = t->tb ? CUBLAS_OP_T : CUBLAS_OP_N;
+    cublasOperation_t ta = t->ta ? CUBLAS_OP_T : CUBLAS_OP_N,
+                      tb = t->tb ? CUBLAS_OP_T : CUBLAS_OP_N;
     uint32_t epilogue = t->epilogue;
     bool bits = is_relu(t->epilogue) || is_drelu(t->epilogue);
     int64_t ld = AUX_LD, bias = M > N ? M : N;
@@ -223,8 +224,8 @@ static void check(const Case *t, Data *d)
                     v += element(d->host[4], t->type, (size_t)q * bias_step + (size_t)i);
                 if (e == CUBLASLT_EPILOGUE_GELU_AUX || e == CUBLASLT_EPILOGUE_GELU_AUX_BIAS)
                     near(t, aux_value(t, d, q, i, j), v, unit, "input", i, j);
-                bool masked = e == CUBLASLT_EPILOGUE_RELU_AUX ||
-                              e == CUBLASLT_EPILOGUE_RELU_AUX_BIAS;
+                bool masked =
+                    e == CUBLASLT_EPILOGUE_RELU_AUX || e == CUBLASLT_EPILOGUE_RELU_AUX_BIAS;
                 if (masked && fabs(v) > 1e-4)
                     assert_int_equal(mask_bit(d, q, i, j), v > 0);
                 if (is_relu(e))
@@ -243,8 +244,8 @@ static void check(const Case *t, Data *d)
             if (e == CUBLASLT_EPILOGUE_BGRADA || e == CUBLASLT_EPILOGUE_BGRADB) {
                 want = 0;
                 for (int p = 0; p < K; p++)
-                    want += e == CUBLASLT_EPILOGUE_BGRADA ? left(t, d, q, i, p)
-                                                          : right(t, d, q, p, i);
+                    want +=
+                        e == CUBLASLT_EPILOGUE_BGRADA ? left(t, d, q, i, p) : right(t, d, q, p, i);
             } else if (e != CUBLASLT_EPILOGUE_DRELU_BGRAD && e != CUBLASLT_EPILOGUE_DGELU_BGRAD) {
                 want = element(d->host[4], t->type, (size_t)q * bias_step + (size_t)i);
             }
@@ -267,12 +268,14 @@ static void run(Case t)
 static void test_formulas(void **state)
 {
     static const cublasLtEpilogue_t epilogues[] = {
-        CUBLASLT_EPILOGUE_DEFAULT,  CUBLASLT_EPILOGUE_BIAS,          CUBLASLT_EPILOGUE_RELU,
-        CUBLASLT_EPILOGUE_RELU_BIAS, CUBLASLT_EPILOGUE_GELU,         CUBLASLT_EPILOGUE_GELU_BIAS,
-        CUBLASLT_EPILOGUE_RELU_AUX, CUBLASLT_EPILOGUE_RELU_AUX_BIAS, CUBLASLT_EPILOGUE_GELU_AUX,
-        CUBLASLT_EPILOGUE_GELU_AUX_BIAS, CUBLASLT_EPILOGUE_DRELU,    CUBLASLT_EPILOGUE_DRELU_BGRAD,
-        CUBLASLT_EPILOGUE_DGELU,    CUBLASLT_EPILOGUE_DGELU_BGRAD,   CUBLASLT_EPILOGUE_BGRADA,
-        CUBLASLT_EPILOGUE_BGRADB};
+        CUBLASLT_EPILOGUE_DEFAULT,  CUBLASLT_EPILOGUE_BIAS,
+        CUBLASLT_EPILOGUE_RELU,     CUBLASLT_EPILOGUE_RELU_BIAS,
+        CUBLASLT_EPILOGUE_GELU,     CUBLASLT_EPILOGUE_GELU_BIAS,
+        CUBLASLT_EPILOGUE_RELU_AUX, CUBLASLT_EPILOGUE_RELU_AUX_BIAS,
+        CUBLASLT_EPILOGUE_GELU_AUX, CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
+        CUBLASLT_EPILOGUE_DRELU,    CUBLASLT_EPILOGUE_DRELU_BGRAD,
+        CUBLASLT_EPILOGUE_DGELU,    CUBLASLT_EPILOGUE_DGELU_BGRAD,
+        CUBLASLT_EPILOGUE_BGRADA,   CUBLASLT_EPILOGUE_BGRADB};
     static const cudaDataType types[] = {CUDA_R_32F, CUDA_R_16BF, CUDA_R_16F};
     (void)state;
     for (size_t i = 0; i < sizeof epilogues / sizeof epilogues[0]; i++)
@@ -377,8 +380,8 @@ static int end(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_formulas), cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_own_descriptors), cmocka_unit_test(test_statuses)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_formulas), cmocka_unit_test(test_rows),
+                                       cmocka_unit_test(test_own_descriptors),
+                                       cmocka_unit_test(test_statuses)};
     return cmocka_run_group_tests(tests, begin, end);
 }

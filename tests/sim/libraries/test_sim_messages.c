@@ -147,7 +147,8 @@ static void test_pipeline(void **state)
 static void exchange(Rank *r)
 {
     float got[RANKS * COUNT];
-    order(r, r->other, r->stream);
+    /* the group comes after the work of either stream */
+    FINE(cudaMemsetAsync(r->receive, 1, RANKS * COUNT * sizeof(float), r->other));
     FINE(ncclGroupStart());
     for (int i = 0; i < RANKS; i++) {
         int to = (r->rank * 3 + i) % RANKS, from = (i * 3 + 1) % RANKS;
@@ -199,6 +200,30 @@ static void test_transfers(void **state)
 {
     (void)state;
     in_threads(transfers);
+}
+
+/* A buffer is used again once its receiver has said that it has the data. */
+static void acknowledged(Rank *r)
+{
+    float got[RANKS * COUNT];
+    int peer = r->rank ^ 1;
+    if (r->rank % 2 == 0) {
+        FINE(ncclSend(r->send, COUNT, ncclFloat, peer, r->comm, r->stream));
+        FINE(ncclRecv(r->receive, 1, ncclFloat, peer, r->comm, r->other));
+        FINE(cudaMemsetAsync(r->send, 0, COUNT * sizeof(float), r->other));
+    } else {
+        FINE(ncclRecv(r->receive, COUNT, ncclFloat, peer, r->comm, r->stream));
+        FINE(ncclSend(r->send, 1, ncclFloat, peer, r->comm, r->stream));
+    }
+    received(r, got);
+    for (int i = 0; i < COUNT; i++)
+        assert_true(got[i] == (r->rank % 2 || i == 0 ? sent(peer, i) : 0));
+}
+
+static void test_acknowledged(void **state)
+{
+    (void)state;
+    in_threads(acknowledged);
 }
 
 /* ---------------------------------------------------------- all ranks in one thread */
@@ -311,6 +336,32 @@ static void test_collective_calls(void **state)
                                  i, (double)got[i], (double)wanted((Kind)kind, r, root, i));
             }
         }
+}
+
+/* What a rank did before a collective call happens before what others do after it. */
+static void test_collective_orders(void **state)
+{
+    float got[RANKS * COUNT];
+    (void)state;
+    for (int i = 0; i < RANKS; i++) {
+        Rank *r = &ranks[i];
+        FINE(cudaSetDevice(i));
+        FINE(cudaMemsetAsync(r->receive, i, COUNT * sizeof(float), r->stream));
+        FINE(ncclAllReduce(r->send, r->send, 1, ncclFloat, ncclSum, r->comm, r->stream));
+        FINE(ncclAllGather(r->send, r->send + COUNT, 1, ncclFloat, r->comm, r->stream));
+    }
+    for (int i = 0; i < RANKS; i++) {
+        Rank *r = &ranks[i], *next = &ranks[(i + 1) % RANKS];
+        FINE(cudaSetDevice(i));
+        FINE(cudaMemcpyPeerAsync(r->receive + COUNT, i, next->receive, next->rank,
+                                 COUNT * sizeof(float), r->stream));
+    }
+    for (int i = 0; i < RANKS; i++) {
+        const unsigned char *bytes = (const unsigned char *)(got + COUNT);
+        received(&ranks[i], got);
+        for (size_t b = 0; b < COUNT * sizeof(float); b++)
+            assert_int_equal(bytes[b], (i + 1) % RANKS);
+    }
 }
 
 /* In place: each kind's own rule where the result goes. */
@@ -489,7 +540,9 @@ int main(void)
         cmocka_unit_test(test_pipeline),
         cmocka_unit_test(test_exchange),
         cmocka_unit_test(test_transfers),
+        cmocka_unit_test(test_acknowledged),
         cmocka_unit_test_setup_teardown(test_collective_calls, begin_all, end_all),
+        cmocka_unit_test_setup_teardown(test_collective_orders, begin_all, end_all),
         cmocka_unit_test_setup_teardown(test_in_place, begin_all, end_all),
         cmocka_unit_test_setup_teardown(test_captured, begin_all, end_all),
         cmocka_unit_test_setup_teardown(test_streams_in_order, begin_all, end_all),

@@ -23,11 +23,11 @@ static uint16_t nearest(float value, int exponent_bits, int mantissa_bits)
     double above = high == infinite ? ldexp(1, 1 << (exponent_bits - 1))
                                     : narrow_value((uint16_t)high, exponent_bits, mantissa_bits);
     double down = size - below, up = above - size;
-    best = (uint16_t)(isinf(size)                     ? infinite
-                      : down < up                     ? low
-                      : up < down                     ? high
-                      : (low & 1) == 0                ? low
-                                                      : high);
+    best = (uint16_t)(isinf(size)      ? infinite
+                      : down < up      ? low
+                      : up < down      ? high
+                      : (low & 1) == 0 ? low
+                                       : high);
     return (uint16_t)(best | (signbit(value) ? 0x8000 : 0));
 }
 
@@ -56,7 +56,9 @@ static void test_rounding(void **state)
     for (int i = 0; i < 2000000; i++) {
         bits = bits * 1664525u + 1013904223u;
         /* now and then exactly between two of either type */
-        uint32_t tried = i % 3 == 0 ? bits : i % 3 == 1 ? (bits & ~0x1fffu) | 0x1000 : (bits & ~0xffffu) | 0x8000;
+        uint32_t tried = i % 3 == 0   ? bits
+                         : i % 3 == 1 ? (bits & ~0x1fffu) | 0x1000
+                                      : (bits & ~0xffffu) | 0x8000;
         float value = float_of_bits(tried);
         if (isnan(value))
             continue;

@@ -67,8 +67,8 @@ static void data_check(const Case *t, Data *d)
             for (int i = 0; i < d->ldc; i++) {
                 size_t at = (size_t)q * d->c + (size_t)j * (size_t)d->ldc + (size_t)i;
                 if (i >= t->m) {
-                    assert_memory_equal((char *)d->result + at * out,
-                                        (char *)d->host_c + at * out, out);
+                    assert_memory_equal((char *)d->result + at * out, (char *)d->host_c + at * out,
+                                        out);
                     continue;
                 }
                 double sum = 0, size = 0;
@@ -90,7 +90,7 @@ static void data_check(const Case *t, Data *d)
             }
 }
 
-static const int shapes[][3] = {{1, 1, 1},   {2, 3, 4},   {7, 5, 3},    {33, 13, 65},
+static const int shapes[][3] = {{1, 1, 1},    {2, 3, 4},    {7, 5, 3},      {33, 13, 65},
                                 {64, 64, 64}, {31, 250, 2}, {100, 11, 300}, {5, 4, 0}};
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
@@ -177,8 +177,8 @@ static void test_names(void **state)
         case 1:
             FINE(cublasSgemmStridedBatched(handle, CUBLAS_OP_T, CUBLAS_OP_N, 9, 6, 17, &alpha,
                                            d.device_a, d.lda, (long long)d.a, d.device_b, d.ldb,
-                                           (long long)d.b, &beta, d.device_c, d.ldc,
-                                           (long long)d.c, 2));
+                                           (long long)d.b, &beta, d.device_c, d.ldc, (long long)d.c,
+                                           2));
             break;
         case 2:
             FINE(cublasSgemmBatched(handle, CUBLAS_OP_T, CUBLAS_OP_N, 9, 6, 17, &alpha,
@@ -212,8 +212,14 @@ static void test_names(void **state)
 /* Scalars in device memory are read when the product runs, not at the call. */
 static void test_device_scalars(void **state)
 {
-    Case t = {.m = 12, .n = 10, .k = 8, .batch = 1, .alpha = 3, .beta = 0.5,
-              .in = CUDA_R_32F, .out = CUDA_R_32F};
+    Case t = {.m = 12,
+              .n = 10,
+              .k = 8,
+              .batch = 1,
+              .alpha = 3,
+              .beta = 0.5,
+              .in = CUDA_R_32F,
+              .out = CUDA_R_32F};
     float scalars[2] = {3, 0.5f}, other[2] = {100, 100};
     (void)state;
     Data d = data_new(&t);
@@ -287,8 +293,8 @@ static void test_statuses(void **state)
     cublasGetStatusString(invalid);
     REFUSED(invalid, cublasSgemm(handle, n, n, 0, 2, 3, &one, d, 0, d, 3, &zero, e, 1));
     cublasGetStatusString(invalid);
-    REFUSED(invalid, cublasSgemm(handle, (cublasOperation_t)7, n, 1, 1, 1, &one, d, 1, d, 1, &zero,
-                                 e, 1));
+    REFUSED(invalid,
+            cublasSgemm(handle, (cublasOperation_t)7, n, 1, 1, 1, &one, d, 1, d, 1, &zero, e, 1));
     cublasGetStatusString(invalid);
     REFUSED(invalid, cublasSgemm(handle, n, n, 2, 2, 2, NULL, d, 2, d, 2, &zero, e, 2));
     cublasGetStatusString(invalid);
