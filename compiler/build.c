@@ -58,10 +58,10 @@ static const char *trainer_name(Arena *a, const Options *o)
 /* Enough of the first line to tell a generated file from one that a person wrote. */
 static const char *mark_of(const char *name)
 {
-    return strncmp(name, "stage_", 6) == 0  ? "/* stage_"
+    return strncmp(name, "stage_", 6) == 0   ? "/* stage_"
            : strncmp(name, "fused.", 6) == 0 ? "/* fused."
-           : strcmp(name, "trainer.c") == 0 ? "/* trainer.c: the model "
-                                            : "# Builds the trainer of the model ";
+           : strcmp(name, "trainer.c") == 0  ? "/* trainer.c: the model "
+                                             : "# Builds the trainer of the model ";
 }
 
 static bool is_generated(Arena *a, const char *path, const char *name)
@@ -81,8 +81,16 @@ static long stage_number(const char *name)
     return errno == 0 && strcmp(end, ".c") == 0 ? n : -1;
 }
 
-/* Removes the stages of an earlier emit of a model that had more. */
-static bool remove_stale(Arena *a, const char *dir, int stages)
+static bool is_among(const EmittedFiles *files, const char *name)
+{
+    for (int i = 0; i < files->n; i++)
+        if (strcmp(files->at[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* Removes what an earlier emit left: stages of a model that had more, fused kernels. */
+static bool remove_stale(Arena *a, const char *dir, const EmittedFiles *files)
 {
     DIR *d = opendir(dir);
     if (!d) {
@@ -92,7 +100,9 @@ static bool remove_stale(Arena *a, const char *dir, int stages)
     VEC(const char *) stale = {0};
     for (struct dirent *e; (e = readdir(d));) {
         const char *path = arena_printf(a, "%s/%s", dir, e->d_name);
-        if (stage_number(e->d_name) >= stages && is_generated(a, path, e->d_name))
+        bool ours = stage_number(e->d_name) >= 0 || strcmp(e->d_name, "fused.cu") == 0 ||
+                    strcmp(e->d_name, "fused.h") == 0;
+        if (ours && !is_among(files, e->d_name) && is_generated(a, path, e->d_name))
             VEC_PUSH(a, &stale, path);
     }
     closedir(d);
@@ -137,7 +147,7 @@ int build_emit(const Options *o, const Compilation *c)
     const char *dir = o->output ? o->output : arena_printf(a, "%s_src", stem(a, o->input));
     EmittedFiles files = emit_files(c->program, c->diag);
     if (!directory_make(a, dir, 0777) || !may_replace(a, dir, &files) ||
-        !write_files(a, dir, &files) || !remove_stale(a, dir, c->program->devices.n))
+        !write_files(a, dir, &files) || !remove_stale(a, dir, &files))
         return EXIT_USE;
     if (o->quiet)
         return EXIT_DONE;
@@ -179,23 +189,30 @@ static int explain(Workshop *w, const Job *j, bool compiling)
         toolchain_say_missing(&w->tools, j);
         return EXIT_USE;
     }
+    bool nvcc = toolchain_is_nvcc(&w->tools, j);
     show_log(j->log);
     if (j->end == JOB_KILLED) {
-        fprintf(stderr, "mdlc: the C compiler was ended by signal %d (%s)%s\n", j->number,
-                strsignal(j->number), j->number == 9 ? "; there may be too little memory" : "");
+        fprintf(stderr, "mdlc: %s was ended by signal %d (%s)%s\n",
+                nvcc ? "nvcc" : "the C compiler", j->number, strsignal(j->number),
+                j->number == 9 ? "; there may be too little memory" : "");
         return EXIT_USE;
     }
     if (!compiling) {
         fputs("mdlc: the trainer could not be linked; mdlc doctor says what is missing\n", stderr);
         return EXIT_USE;
     }
-    if (!toolchain_works(w->arena, &w->interrupts, &w->tools, w->dir)) {
-        fprintf(stderr,
-                "mdlc: %s with these flags compiles no program at all; mdlc doctor says more\n",
-                words_show(w->arena, &w->tools.cc));
+    if (!toolchain_works(w->arena, &w->interrupts, &w->tools, nvcc, w->dir)) {
+        fprintf(stderr, "mdlc: %s with these flags compiles no %s; mdlc doctor says more\n",
+                words_show(w->arena, nvcc ? &w->tools.nvcc : &w->tools.cc),
+                nvcc            ? "kernel at all: nvcc --list-gpu-arch names the\n"
+                                  "  GPUs that it knows, for --gpu-arch"
+                : w->tools.nccl ? "program that includes nccl.h: install NCCL for\n"
+                                  "  developers (libnccl-dev), or leave parallel.transfer at peer"
+                                : "program at all");
         return EXIT_USE;
     }
-    fprintf(stderr, "mdlc: the C that was written does not compile; it is kept in %s\n", w->dir);
+    fprintf(stderr, "mdlc: the %s that was written does not compile; it is kept in %s\n",
+            nvcc ? "CUDA" : "C", w->dir);
     w->keep = true;
     return EXIT_BUG;
 }

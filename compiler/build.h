@@ -28,8 +28,15 @@ int workshop_jobs(Workshop *w, Job *jobs, int n, bool compiling);
 /* The library of kernels for GPUs, from the cache or compiled now. kernels_gpu.c */
 int workshop_kernels(Workshop *w);
 
+/* Changes with all that the library is made of. */
+const char *kernels_key(Arena *a, const Toolchain *t);
+
 /* cache.c: NULL where there is no place that is this user's alone; then nothing is kept. */
 const char *cache_directory(Arena *a);
+/* Is that file (NULL: none) in the cache? Marks it as used. */
+bool cache_has(const char *path);
+/* Puts a copy of `from` there. What was not used for a month goes. */
+bool cache_keep(Arena *a, const char *path, const char *from, unsigned mode);
 
 /* "two_gpu: 2 stages, 1.2 MiB, built in 0.8 s" */
 void workshop_report(const Workshop *w, const Compilation *c, const char *program, FILE *to);

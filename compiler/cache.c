@@ -1,7 +1,8 @@
 /* cache.c - mdlc run: builds a trainer unless the cache has it, and becomes it.
  *
  * A trainer's name in the cache is a hash of all that it is made of: the C text, the
- * commands, the runtime's files, the processor (one home may serve several machines).
+ * commands, the runtime's files, the kernels' sources for GPUs, the processor (one home may
+ * serve several machines).
  * Entries appear by rename, so runs at the same time do not disturb each other; those not
  * used for a month go when a new one comes. */
 #include <dirent.h>
@@ -68,7 +69,8 @@ static const char *key_of(Arena *a, const Toolchain *t, const EmittedFiles *file
         text_printf(&key, "\n%s %zu\n", files->at[i].name, n);
         text_add_n(&key, files->at[i].text, n);
     }
-    text_printf(&key, "\n%s", words_show(a, &t->nvcc_flags));
+    if (t->nvcc.n)
+        text_printf(&key, "\n%s", kernels_key(a, t));
     Job link = toolchain_link(a, t, NULL, 0, "trainer");
     text_printf(&key, "\n%s %s\n%s", words_show(a, &t->flags), words_show(a, &t->extra),
                 words_show(a, &link.words));
@@ -107,6 +109,14 @@ const char *cache_directory(Arena *a)
     return is_ours(dir, S_IFDIR) && access(dir, W_OK | X_OK) == 0 ? dir : NULL;
 }
 
+bool cache_has(const char *path)
+{
+    bool there = path && is_ours(path, S_IFREG);
+    if (there)
+        utimensat(AT_FDCWD, path, NULL, 0);
+    return there;
+}
+
 static void remove_unused(Arena *a, const char *dir)
 {
     DIR *d = opendir(dir);
@@ -121,6 +131,12 @@ static void remove_unused(Arena *a, const char *dir)
     }
     if (d)
         closedir(d);
+}
+
+bool cache_keep(Arena *a, const char *path, const char *from, unsigned mode)
+{
+    remove_unused(a, arena_strndup(a, path, (size_t)(strrchr(path, '/') - path)));
+    return file_replace_by_copy(a, path, from, mode);
 }
 
 /* ----------------------------------------------------------------------------- run */
@@ -147,15 +163,6 @@ static int open_program(const char *path)
     return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-/* The cached trainer, marked as used; -1: it is not there. */
-static int open_cached(const char *path)
-{
-    int fd = path && is_ours(path, S_IFREG) ? open_program(path) : -1;
-    if (fd >= 0)
-        futimens(fd, NULL);
-    return fd;
-}
-
 /* Builds, keeps what comes of it under `cached` (if any); an open file or -1. */
 static int build_and_open(Workshop *w, const Options *o, const Compilation *c,
                           const EmittedFiles *files, const char *cached, int *code)
@@ -167,7 +174,7 @@ static int build_and_open(Workshop *w, const Options *o, const Compilation *c,
     if (!o->quiet)
         workshop_report(w, c, program, stderr);
     /* a cache that is full costs time, not the run */
-    if (cached && file_replace_by_copy(w->arena, cached, program, 0700))
+    if (cached && cache_keep(w->arena, cached, program, 0700))
         program = cached;
     int fd = open_program(program);
     if (fd < 0) {
@@ -189,10 +196,8 @@ int build_run(const Options *o, const Compilation *c)
     EmittedFiles files = emit_files(c->program, c->diag);
     const char *dir = cache_directory(a);
     const char *cached = dir ? arena_printf(a, "%s/%s", dir, key_of(a, &w.tools, &files)) : NULL;
-    int code = EXIT_DONE, fd = open_cached(cached);
+    int code = EXIT_DONE, fd = cache_has(cached) ? open_program(cached) : -1;
     if (fd < 0) {
-        if (dir)
-            remove_unused(a, dir);
         fd = build_and_open(&w, o, c, &files, cached, &code);
     } else if (o->verbose) {
         fprintf(stderr, "%s\n", cached);

@@ -530,6 +530,11 @@ GpuWork cost_gpu_device(Arena *a, const Program *p, int device)
     return work;
 }
 
+int64_t cost_gpu_bytes(double bytes)
+{
+    return bytes < 9e18 ? (int64_t)bytes : INT64_MAX;
+}
+
 double cost_gpu_gemm_flops(const GpuGemm *g)
 {
     return 2.0 * (double)g->m * (double)g->n * (double)g->k * (double)g->batch * (double)g->calls;

@@ -38,6 +38,8 @@ GpuWork cost_gpu_device(Arena *a, const Program *p, int device);
 /* One call; `first`: of the first micro-batch, which gradients are written by, not added to. */
 GpuWork cost_gpu_call(Arena *a, const Program *p, const Device *d, const Call *call, bool first);
 
+/* Whole bytes; the largest number where they are more. */
+int64_t cost_gpu_bytes(double bytes);
 void cost_gpu_add(Arena *a, GpuWork *to, const GpuWork *from);
 /* One multiply-add counts two. */
 double cost_gpu_gemm_flops(const GpuGemm *g);

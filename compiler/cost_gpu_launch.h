@@ -1,5 +1,5 @@
 /* cost_gpu_launch.h - what each launcher of kernels/cuda/ launches and moves, by the shapes of
- * its arguments. For cost_gpu.c alone. */
+ * its arguments. For cost_gpu*.c alone. */
 #ifndef MDLC_COST_GPU_LAUNCH_H
 #define MDLC_COST_GPU_LAUNCH_H
 

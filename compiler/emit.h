@@ -32,7 +32,7 @@ typedef struct {
     int indent;
     bool used_m, used_i;      /* what the function under way has spoken of */
     int last_file, last_line; /* source line that the last comment named */
-    MapList *maps; /* of this file; on GPUs of the whole model */
+    MapList *maps;            /* of this file; on GPUs of the whole model */
     bool gpu;
     VEC(EventKind) events; /* GPUs */
     int nevents;
@@ -88,7 +88,7 @@ void emit_fused_call(Emit *e, const Call *c);
 typedef enum { SCHEDULE_ALL, SCHEDULE_PASSES, SCHEDULE_UPDATE } SchedulePart;
 void emit_schedule(Emit *e, const ActionList *list, SchedulePart part, bool eval);
 void emit_trainer(const Program *p, const Diag *d, Text *out);
-const char *emit_link_name(Emit *e, int link); /* "TO_2_h" */
+const char *emit_link_name(Emit *e, int link);                       /* "TO_2_h" */
 const char *emit_link_function(Emit *e, const char *verb, int link); /* "send_h_to_2" */
 EmittedFile emit_cmake(const Program *p);
 

@@ -21,9 +21,9 @@ typedef struct {
     const MapProgram *map;
     Space space;
     const char *name;
-    int64_t inner; /* elements of a row; 1 row where flat */
-    bool vector;          /* four at once */
-    const char *index;    /* type of element numbers */
+    int64_t inner;     /* elements of a row; 1 row where flat */
+    bool vector;       /* four at once */
+    const char *index; /* type of element numbers */
 } Kernel;
 
 static const char *type_of(const Kernel *k, int operand)
@@ -211,13 +211,12 @@ static void print_launcher(const Kernel *k)
     prototype(k, "extern \"C\" int ", "");
     emit_line(e, "{");
     e->indent++;
-    const char *count = k->space.flat
-                            ? "n"
-                            : arena_printf(e->arena, "n * %lld", (long long)k->inner);
+    const char *count =
+        k->space.flat ? "n" : arena_printf(e->arena, "n * %lld", (long long)k->inner);
     emit_line(e, "const unsigned blocks = gpu_blocks(%s, %d);", count,
               k->vector ? 4 * THREADS : THREADS);
-    emit_call(e, arena_printf(e->arena, "%s_kernel<<<blocks, %d, 0, gpu->compute>>>", k->name,
-                              THREADS));
+    emit_call(
+        e, arena_printf(e->arena, "%s_kernel<<<blocks, %d, 0, gpu->compute>>>", k->name, THREADS));
     emit_arg(e, strpbrk(count, " *") ? "(%s)(%s)" : "(%s)%s", k->index, count);
     for (int i = 0; i < k->map->nout; i++)
         emit_arg(e, "y%d", i);
@@ -274,7 +273,8 @@ void emit_fused_files(const Program *p, const Diag *d, MapList *maps, EmittedFil
         return;
     e.out = &h;
     e.last_line = 0;
-    emit_line(&e, "/* fused.h: the fused kernels of the model %s; each returns a status of gpu.h. */",
+    emit_line(&e,
+              "/* fused.h: the fused kernels of the model %s; each returns a status of gpu.h. */",
               p->model->name);
     emit_line(&e, "#ifndef FUSED_H");
     emit_line(&e, "#define FUSED_H");

@@ -19,9 +19,9 @@
 int emit_event_key(const Action *a)
 {
     enum { KINDS = 16 };
-    int id = a->kind == ACT_RUN                              ? a->chunk * RUN_KINDS + (int)a->run
+    int id = a->kind == ACT_RUN                           ? a->chunk * RUN_KINDS + (int)a->run
              : a->kind == ACT_SEND || a->kind == ACT_RECV ? a->link
-                                                             : 0;
+                                                          : 0;
     return id * KINDS + (int)a->kind;
 }
 
@@ -126,14 +126,14 @@ static const char *message_buffer(Emit *e, const Ref *r)
 /* The link and its tensor, for people. */
 static void comment(Emit *e, const Link *l)
 {
-    const char *grad = l->kind == LINK_GRADIENT || l->kind == LINK_WEIGHT_GRADIENT ? "gradient of "
-                                                                                   : "";
+    const char *grad =
+        l->kind == LINK_GRADIENT || l->kind == LINK_WEIGHT_GRADIENT ? "gradient of " : "";
     bool in = l->to == e->stage;
-    emit_line(e, "/* %s */",
-              emit_comment_text(e->arena,
-                                arena_printf(e->arena, "%s%s %s %s %s", grad, l->name,
-                                             emit_shape(e, l->value), in ? "from" : "to",
-                                             e->p->devices.at[in ? l->from : l->to].name)));
+    emit_line(
+        e, "/* %s */",
+        emit_comment_text(e->arena, arena_printf(e->arena, "%s%s %s %s %s", grad, l->name,
+                                                 emit_shape(e, l->value), in ? "from" : "to",
+                                                 e->p->devices.at[in ? l->from : l->to].name)));
 }
 
 static void open_function(Emit *e, const char *verb, int link)
@@ -164,7 +164,10 @@ static void print_nccl(Emit *e, int link)
     emit_call(e, in ? "ncclRecv" : "ncclSend");
     emit_arg(e, "%s", buffer);
     emit_arg(e, "%lld", (long long)count);
-    emit_arg(e, "%s", v->type == DT_I32 ? "ncclInt32" : v->type == DT_U8 ? "ncclUint8" : "ncclFloat");
+    emit_arg(e, "%s",
+             v->type == DT_I32  ? "ncclInt32"
+             : v->type == DT_U8 ? "ncclUint8"
+                                : "ncclFloat");
     emit_arg(e, "%d", in ? l->from : l->to);
     emit_arg(e, "s->nccl");
     emit_arg(e, "s->transfer");

@@ -55,14 +55,18 @@ static int find_steady(const ActionList *list)
     return NONE;
 }
 
-/* The first action that is no pass and no message of one. */
-static int find_update(const ActionList *list)
+/* The first action that is no pass and no message of one. The message of an updated weight is
+ * none on either side: NCCL wants both sides of a message captured, or neither. */
+static int find_update(const Emit *e, const ActionList *list)
 {
-    int i = 0;
-    while (i < list->actions.n && list->actions.at[i].kind != ACT_REDUCE &&
-           list->actions.at[i].kind != ACT_CLIP && list->actions.at[i].kind != ACT_UPDATE)
-        i++;
-    return i;
+    for (int i = 0; i < list->actions.n; i++) {
+        const Action *a = &list->actions.at[i];
+        bool message = a->kind == ACT_SEND || a->kind == ACT_RECV;
+        if (a->kind == ACT_REDUCE || a->kind == ACT_CLIP || a->kind == ACT_UPDATE ||
+            (message && e->p->links.at[a->link].kind == LINK_WEIGHT))
+            return i;
+    }
+    return list->actions.n;
 }
 
 /* Before an action on a GPU: messages that it is the first to need, and events of the other
@@ -120,8 +124,8 @@ static Items make_items(Emit *e, const ActionList *list, SchedulePart part)
 {
     Items items = {0};
     int steady = find_steady(list), n = list->actions.n;
-    int from = part == SCHEDULE_UPDATE ? find_update(list) : 0;
-    int to = part == SCHEDULE_PASSES ? find_update(list) : n;
+    int from = part == SCHEDULE_UPDATE ? find_update(e, list) : 0;
+    int to = part == SCHEDULE_PASSES ? find_update(e, list) : n;
     const bool *record = find_records(e, list);
     for (int i = from; i < to; i++) {
         const Action *a = &list->actions.at[i];
@@ -218,8 +222,8 @@ static void print_item(Emit *e, const Item *x, const char *m)
                   emit_run_function(e, (RunKind)(x->id % RUN_KINDS), x->id / RUN_KINDS), m);
         break;
     case ITEM_AWAIT:
-        emit_line(e, "CUDA(cudaStreamWaitEvent(s->%s, %s, 0));",
-                  x->id % 2 ? "transfer" : "compute", emit_event(e, x->id / 2, m));
+        emit_line(e, "CUDA(cudaStreamWaitEvent(s->%s, %s, 0));", x->id % 2 ? "transfer" : "compute",
+                  emit_event(e, x->id / 2, m));
         break;
     case ITEM_RECORD:
         emit_line(e, "CUDA(cudaEventRecord(%s, s->%s));", emit_event(e, x->id / 2, m),

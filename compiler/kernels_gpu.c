@@ -1,8 +1,8 @@
 /* kernels_gpu.c - the library of kernels for the GPUs that a trainer is for.
  *
  * Kernels are installed as source. What nvcc makes of them depends on the GPUs that are asked
- * for, so they are compiled when a trainer first needs them, and kept: the library's folder in
- * the cache is named by a hash of the sources, nvcc and its flags, and appears by rename. */
+ * for, so they are compiled when a trainer first needs them, and kept: the library's name in
+ * the cache is a hash of the sources, the compilers and their flags. */
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -51,66 +51,70 @@ static void add_text(Arena *a, Text *key, const char *path)
         text_add_n(key, text, size);
 }
 
-static const char *key_of(Arena *a, const Toolchain *t, const Names *names)
+const char *kernels_key(Arena *a, const Toolchain *t)
 {
     Text key = {.arena = a};
-    text_printf(&key, "%s %s %s", words_show(a, &t->nvcc), words_show(a, &t->nvcc_flags),
-                words_show(a, &t->flags));
-    for (int i = 0; i < names->n; i++)
-        add_text(a, &key, arena_printf(a, "%s/%s", t->kernels, names->at[i]));
+    Names names = list_sources(a, t->kernels);
+    text_printf(&key, "%s %s\n%s %s %s", words_show(a, &t->nvcc), words_show(a, &t->nvcc_flags),
+                words_show(a, &t->cc), words_show(a, &t->flags), words_show(a, &t->extra));
+    for (int i = 0; i < names.n; i++)
+        add_text(a, &key, arena_printf(a, "%s/%s", t->kernels, names.at[i]));
     add_text(a, &key, arena_printf(a, "%s/include/mdl/gpu.h", t->home));
     add_text(a, &key, arena_printf(a, "%s/include/mdl/kernels.h", t->home));
     const char *root = toolchain_cuda_root(a, t->nvcc.at[0]);
     struct stat st;
     if (root && stat(arena_printf(a, "%s/bin/nvcc", root), &st) == 0)
-        text_printf(&key, "\nnvcc %lld %lld", (long long)st.st_size, (long long)st.st_mtim.tv_sec);
-    return arena_printf(a, "kernels-%016" PRIx64, (uint64_t)XXH64(key.at, key.n, 0));
+        text_printf(&key, "\n%s %lld %lld", root, (long long)st.st_size,
+                    (long long)st.st_mtim.tv_sec);
+    return arena_printf(a, "kernels-%016" PRIx64 ".a", (uint64_t)XXH64(key.at, key.n, 0));
 }
 
-/* Compiles every source and packs the objects into DIR/libmdl_gpu.a. */
-static int compile_kernels(Workshop *w, const Names *names, const char *dir)
+/* Compiles every source and packs the objects. */
+static int compile_kernels(Workshop *w, const char *library)
 {
     Arena *a = w->arena;
+    const Names names = list_sources(a, w->tools.kernels);
     VEC(Job) jobs = {0};
     Job pack = {.log = arena_printf(a, "%s/ar.log", w->dir)};
     static const char *const ar[] = {"ar", "rcs", NULL};
     push_all(a, &pack.words, ar);
-    const char *library = arena_printf(a, "%s/libmdl_gpu.a", dir);
     VEC_PUSH(a, &pack.words, library);
-    for (int i = 0; i < names->n; i++) {
-        if (ends_in(names->at[i], ".cuh"))
+    for (int i = 0; i < names.n; i++) {
+        if (ends_in(names.at[i], ".cuh"))
             continue;
-        const char *object = arena_printf(a, "%s/kernel_%s.o", w->dir, names->at[i]);
+        const char *object = arena_printf(a, "%s/kernel_%s.o", w->dir, names.at[i]);
         VEC_PUSH(a, &pack.words, object);
-        const char *source = arena_printf(a, "%s/%s", w->tools.kernels, names->at[i]);
+        const char *source = arena_printf(a, "%s/%s", w->tools.kernels, names.at[i]);
         VEC_PUSH(a, &jobs, toolchain_compile(a, &w->tools, source, object));
     }
     int code = workshop_jobs(w, jobs.at, jobs.n, true);
     return code == EXIT_DONE ? workshop_jobs(w, &pack, 1, false) : code;
 }
 
+static void link_kernels(Toolchain *t, const char *library)
+{
+    for (int i = 0; i < t->libraries.n; i++)
+        if (strcmp(t->libraries.at[i], KERNELS_LIBRARY) == 0)
+            t->libraries.at[i] = library;
+}
+
 int workshop_kernels(Workshop *w)
 {
     Arena *a = w->arena;
-    Names names = list_sources(a, w->tools.kernels);
-    const char *cache = cache_directory(a), *key = key_of(a, &w->tools, &names);
-    const char *kept = cache ? arena_printf(a, "%s/%s", cache, key) : NULL;
-    if (kept && access(arena_printf(a, "%s/libmdl_gpu.a", kept), R_OK) == 0) {
-        VEC_PUSH(a, &w->tools.libraries, "");
-        memmove(w->tools.libraries.at + 1, w->tools.libraries.at,
-                sizeof *w->tools.libraries.at * (size_t)(w->tools.libraries.n - 1));
-        w->tools.libraries.at[0] = arena_printf(a, "-L%s", kept);
+    const char *cache = cache_directory(a), *made = arena_printf(a, "%s/libmdl_gpu.a", w->dir);
+    const char *kept = cache ? arena_printf(a, "%s/%s", cache, kernels_key(a, &w->tools)) : NULL;
+    if (cache_has(kept)) {
+        link_kernels(&w->tools, kept);
         return EXIT_DONE;
     }
     if (!w->quiet)
         fprintf(stderr, "compiling the kernels for these GPUs; this is done once\n");
-    int code = compile_kernels(w, &names, w->dir);
+    int code = compile_kernels(w, made);
     if (code != EXIT_DONE)
         return code;
-    VEC_PUSH(a, &w->tools.libraries, arena_printf(a, "-L%s", w->dir));
+    link_kernels(&w->tools, made);
     /* a cache that is full costs time, not the build */
-    if (kept && directory_make(a, kept, 0700))
-        file_replace_by_copy(a, arena_printf(a, "%s/libmdl_gpu.a", kept),
-                             arena_printf(a, "%s/libmdl_gpu.a", w->dir), 0600);
+    if (kept)
+        cache_keep(a, kept, made, 0600);
     return EXIT_DONE;
 }

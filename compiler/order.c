@@ -9,22 +9,24 @@ typedef struct {
     Arena *arena;
     const Program *p;
     bool eval, reduce;
-    int streams;        /* two per device */
-    ActionList **list;  /* [devices] */
-    int *head[2];       /* [devices]: next action of each stream */
-    int **running;      /* [streams]: clock of what is done with the stream's last action */
-    int ***done;        /* [devices][actions]: clock, of those that somebody waits for */
-    int **users;        /* [devices][actions]: waits that still need `done` */
-    int **meeting;      /* [devices]: clock after clipping, for what is enqueued later */
-    int *clip;          /* [devices]: its clip action, or NONE */
-    VEC(int *) unused;  /* clocks */
+    int streams;       /* two per device */
+    ActionList **list; /* [devices] */
+    int *head[2];      /* [devices]: next action of each stream */
+    int **running;     /* [streams]: clock of what is done with the stream's last action */
+    int ***done;       /* [devices][actions]: clock, of those that somebody waits for */
+    int **users;       /* [devices][actions]: waits that still need `done` */
+    int **meeting;     /* [devices]: clock after clipping, for what is enqueued later */
+    int *clip;         /* [devices]: its clip action, or NONE */
+    VEC(int *) unused; /* clocks */
     bool *always_post, *always_take; /* [links]: where a rule by micro-batch would be irregular */
-    int **send_at;      /* [links][micro-batches]: action of the sender, or NONE */
-    int **recv_at;      /* the same of the receiver */
-    Numbers *links_in;  /* [devices] */
-    int *next_message;  /* [links]: first message that the receiver's runs do not know */
-    Order *order;       /* [devices] */
-    Numbers *kept;      /* [devices]: the new waits, in the order of finding */
+    int **send_at;                   /* [links][micro-batches]: action of the sender, or NONE */
+    int **recv_at;                   /* the same of the receiver */
+    Numbers *links_in;               /* [devices] */
+    int *next_message; /* [links]: first message that the receiver's runs do not know */
+    bool *begun;       /* [devices]: has had a run */
+    bool *next_step;   /* [links]: the receiver's first run knows what came a step before */
+    Order *order;      /* [devices] */
+    Numbers *kept;     /* [devices]: the new waits, in the order of finding */
 } Walk;
 
 static int stream_of(int device, int stream)
@@ -101,10 +103,21 @@ static bool waits_known(const Walk *w, int d, const Action *a)
              a - w->list[d]->actions.at > w->clip[d]);
 }
 
+static bool is_peer_receive(const Walk *w, int d, int on)
+{
+    return w->p->transfer == TRANSFER_PEER && w->list[d]->actions.at[on].kind == ACT_RECV;
+}
+
 static bool take_always(const Walk *w, int d, int on)
 {
-    const Action *a = &w->list[d]->actions.at[on];
-    return w->p->transfer == TRANSFER_PEER && a->kind == ACT_RECV && w->always_take[a->link];
+    return is_peer_receive(w, d, on) && w->always_take[w->list[d]->actions.at[on].link];
+}
+
+/* What waits at the end of a list. There the host synchronises both streams of the device, but
+ * not the peer's, which copies: that is waited for where the next step does not. */
+static bool ended(const Walk *w, int d, int on)
+{
+    return !is_peer_receive(w, d, on) || w->next_step[w->list[d]->actions.at[on].link];
 }
 
 /* Joins to `clock` what the action's waits give. Reducing: only the waits that neither `clock`,
@@ -120,8 +133,9 @@ static void take_waits(Walk *w, int d, Action *a, int *clock, const int *other)
             int than = list->waits.at[a->first_wait + k];
             needed = than == on || !covers(w, done_clock(w, d, than), d, on);
         }
-        /* the end of a list is where the host synchronises both streams */
-        if (a->kind != ACT_JOIN && (!w->reduce || needed || take_always(w, d, on))) {
+        if (a->kind == ACT_JOIN && ended(w, d, on))
+            continue;
+        if (!w->reduce || needed || take_always(w, d, on)) {
             VEC_PUSH(w->arena, &w->kept[d], on);
             kept++;
         }
@@ -161,6 +175,19 @@ static void note_arrivals(Walk *w, int d, int at, const int *clock)
              ++*m)
             w->order[d].arrived[w->recv_at[l][*m]] = at;
     }
+}
+
+/* What the first run of a step waits for is done after all that was sent in the step before. */
+static void note_next_step(Walk *w, int d, const int *clock)
+{
+    for (int i = 0; i < w->links_in[d].n && !w->begun[d]; i++) {
+        int l = w->links_in[d].at[i];
+        w->next_step[l] = clock[stream_of(w->p->links.at[l].from, 1)] != NONE;
+        for (int m = 0; m < w->p->microbatches; m++)
+            if (w->recv_at[l][m] != NONE)
+                w->order[d].next_step[w->recv_at[l][m]] = w->next_step[l];
+    }
+    w->begun[d] = true;
 }
 
 /* The meeting of all devices' hosts. */
@@ -205,6 +232,8 @@ static bool try_compute(Walk *w, int d)
     take_waits(w, d, a, w->running[s], NULL);
     w->order[d].certain[at] = w->running[s][stream_of(d, 1)];
     note_arrivals(w, d, at, w->running[s]);
+    if (a->kind == ACT_RUN)
+        note_next_step(w, d, w->running[s]);
     w->running[s][s] = at;
     keep(w, d, at, w->running[s]);
     advance(w, d, 0);
@@ -333,6 +362,8 @@ static Walk begin_walk(Program *p, bool eval, bool reduce)
               .users = ARENA_ARRAY(a, int *, n),
               .meeting = ARENA_ARRAY(a, int *, n),
               .clip = new_numbers(a, n),
+              .begun = ARENA_ARRAY(a, bool, n),
+              .next_step = ARENA_ARRAY(a, bool, p->links.n + 1),
               .order = ARENA_ARRAY(a, Order, n),
               .kept = ARENA_ARRAY(a, Numbers, n)};
     for (int d = 0; d < n; d++) {
@@ -342,7 +373,8 @@ static Walk begin_walk(Program *p, bool eval, bool reduce)
         w.users[d] = ARENA_ARRAY(a, int, actions + 1);
         w.order[d] = (Order){.certain = new_numbers(a, actions),
                              .free = {new_numbers(a, actions), new_numbers(a, actions)},
-                             .arrived = new_numbers(a, actions)};
+                             .arrived = new_numbers(a, actions),
+                             .next_step = ARENA_ARRAY(a, bool, actions + 1)};
         for (int s = 0; s < 2; s++) {
             w.running[stream_of(d, s)] = clock_new(&w);
             w.head[s][d] = -1;
@@ -409,7 +441,7 @@ static Needs find_needs(Program *p, bool eval, const ActionList *full)
                 const Action *x = &list->actions.at[i];
                 if (x->kind == ACT_SEND)
                     n.post[x->link][x->m] = x->after_post ? NEEDED : NOT_NEEDED;
-                for (int k = 0; k < x->nwaits && x->kind != ACT_JOIN; k++) {
+                for (int k = 0; k < x->nwaits; k++) {
                     const Action *on = &list->actions.at[list->waits.at[x->first_wait + k]];
                     if (on->kind == ACT_RECV)
                         n.take[on->link][on->m] = asked ? NOT_NEEDED : NEEDED;

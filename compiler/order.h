@@ -10,6 +10,10 @@
  *     peer   R posts a buffer on the receiver's stream; S copies, after R where `after_post`
  *            says so; who waits for R waits for S.
  *
+ * At the end of a list every host synchronises the two streams of its own device, and goes on
+ * without the others: a peer's copy may still be on its way. (Commands, a number of steps or an
+ * evaluation, do end together.)
+ *
  * Clipping is a meeting of the host's threads, each after its compute stream: all that any
  * compute stream did before it is before all that is enqueued after it.
  *
@@ -23,11 +27,13 @@
 
 /* Of one device's list. Actions are numbers in the list; NONE: nothing. */
 typedef struct {
-    int *certain; /* [actions]: last action of the device's other stream done when it begins */
-    int *free[2]; /* [actions], receives: last action of the receiver's compute and transfer
-                     stream that is done when the message is written */
-    int *arrived; /* [actions], receives: first action of the compute stream that begins with
-                     the message there; NONE */
+    int *certain;    /* [actions]: last action of the device's other stream done when it begins */
+    int *free[2];    /* [actions], receives: last action of the receiver's compute and transfer
+                        stream that is done when the message is written */
+    int *arrived;    /* [actions], receives: first action of the compute stream that begins with
+                        the message there; NONE */
+    bool *next_step; /* [actions], receives: the first run of a step begins with the messages of
+                        the step before there */
 } Order;
 
 /* For every device; NULL where the lists cannot be gone through to their end. */

@@ -14,8 +14,8 @@ const char *run_name(RunKind kind)
 
 const char *buffer_class_name(BufferClass c)
 {
-    static const char *const names[BUFFER_CLASSES] = {"weights", "gradients", "optimizer", "kept",
-                                                      "scratch", "kernels"};
+    static const char *const names[BUFFER_CLASSES] = {"weights", "gradients", "optimizer",
+                                                      "kept",    "scratch",   "kernels"};
     return names[c];
 }
 

@@ -126,10 +126,10 @@ typedef enum {
  * actions of the same device's list, on the other stream. */
 typedef struct {
     ActionKind kind;
-    RunKind run; /* ACT_RUN */
-    int chunk;   /* ACT_RUN */
-    int m;       /* micro-batch; 0 for links that carry one message per step */
-    int link;    /* ACT_SEND, ACT_RECV */
+    RunKind run;     /* ACT_RUN */
+    int chunk;       /* ACT_RUN */
+    int m;           /* micro-batch; 0 for links that carry one message per step */
+    int link;        /* ACT_SEND, ACT_RECV */
     bool after_post; /* ACT_SEND between peers: waits until its buffer is posted */
     int first_wait, nwaits;
     /* Between peers: the receives whose messages the action is the first to need, whether or not

@@ -89,8 +89,8 @@ static json_t *gpu_work(const GpuWork *w)
     }
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:o}", "kernels", (json_int_t)w->kernels,
                      "products", (json_int_t)w->products, "copies", (json_int_t)w->copies,
-                     "moved_bytes", (json_int_t)w->moved, "least_bytes", (json_int_t)w->least,
-                     "gemms", gemms);
+                     "moved_bytes", (json_int_t)cost_gpu_bytes(w->moved), "least_bytes",
+                     (json_int_t)cost_gpu_bytes(w->least), "gemms", gemms);
 }
 
 static json_t *stage(const Plan *plan, int i)

@@ -182,8 +182,8 @@ static void gpu_row(const Plan *plan, Table *t, const GpuWork *w)
     cell(t, show_count(a, w->kernels));
     cell(t, show_count(a, w->products));
     cell(t, show_count(a, w->copies));
-    cell(t, bytes(a, (int64_t)w->moved));
-    cell(t, bytes(a, (int64_t)w->least));
+    cell(t, bytes(a, cost_gpu_bytes(w->moved)));
+    cell(t, bytes(a, cost_gpu_bytes(w->least)));
     cell(t, w->least > 0 ? arena_printf(a, "%.2f", w->moved / w->least) : "-");
 }
 

@@ -139,24 +139,32 @@ Job toolchain_link(Arena *a, const Toolchain *t, const char *const *objects, int
     return j;
 }
 
-bool toolchain_works(Arena *a, Interrupts *held, const Toolchain *t, const char *dir)
+bool toolchain_works(Arena *a, Interrupts *held, const Toolchain *t, bool nvcc, const char *dir)
 {
-    const char *source = arena_printf(a, "%s/probe.c", dir);
-    if (!build_replace_file(source, "#include <rt.h>\nint main(void)\n{\n    return 0;\n}\n"))
+    const char *source = arena_printf(a, "%s/probe.%s", dir, nvcc ? "cu" : "c");
+    const char *text = arena_printf(a, "#include <rt.h>\n%sint main(void)\n{\n    return 0;\n}\n",
+                                    t->nccl ? "#include <nccl.h>\n" : "");
+    if (!build_replace_file(source, nvcc ? "__global__ void probe()\n{\n}\n" : text))
         return false;
     Job j = toolchain_compile(a, t, source, arena_printf(a, "%s/probe.o", dir));
     jobs_run(a, held, &j, 1, 1, false);
     return j.end == JOB_DONE;
 }
 
+bool toolchain_is_nvcc(const Toolchain *t, const Job *j)
+{
+    return t->nvcc.n && strcmp(j->words.at[0], t->nvcc.at[0]) == 0;
+}
+
 void toolchain_say_missing(const Toolchain *t, const Job *j)
 {
-    if (t->nvcc.n && strcmp(j->words.at[0], t->nvcc.at[0]) == 0) {
-        fprintf(stderr,
-                "mdlc: cannot run %s: %s\n"
-                "  install the CUDA Toolkit (nvcc on the PATH, or its place in $NVCC), or build for "
-                "this\n  machine's processor with --target host\n",
-                t->nvcc.at[0], strerror(j->number));
+    if (toolchain_is_nvcc(t, j)) {
+        fprintf(
+            stderr,
+            "mdlc: cannot run %s: %s\n"
+            "  install the CUDA Toolkit (nvcc on the PATH, or its place in $NVCC), or build for "
+            "this\n  machine's processor with --target host\n",
+            t->nvcc.at[0], strerror(j->number));
         return;
     }
     fprintf(stderr,

@@ -5,6 +5,9 @@
 #include "driver.h"
 #include "jobs.h"
 
+/* Stands for the library of kernels until kernels_gpu.c has found or made it. */
+#define KERNELS_LIBRARY "-lmdl_gpu"
+
 typedef struct {
     Words cc;                   /* $CC split at spaces, or cc */
     const char *home;           /* holds include/mdl and lib/mdl */
@@ -13,9 +16,10 @@ typedef struct {
     Words extra;                /* $MDL_CFLAGS */
     VEC(const char *) archives; /* the runtime's files */
     /* for GPUs */
-    Words nvcc;        /* $NVCC split at spaces, or nvcc; empty for the host */
-    Words nvcc_flags;  /* of compiling kernels */
+    Words nvcc;          /* $NVCC split at spaces, or nvcc; empty for the host */
+    Words nvcc_flags;    /* of compiling kernels */
     const char *kernels; /* folder of the kernels' sources */
+    bool nccl;           /* its header and library are needed */
 } Toolchain;
 
 /* f64: the double-precision runtime. NULL, or what is wrong with mdlc's own files; cc, flags
@@ -36,8 +40,10 @@ Job toolchain_compile(Arena *a, const Toolchain *t, const char *source, const ch
 Job toolchain_link(Arena *a, const Toolchain *t, const char *const *objects, int n,
                    const char *program);
 
-/* Whether the C compiler works at all with these flags; dir: a scratch directory. */
-bool toolchain_works(Arena *a, Interrupts *held, const Toolchain *t, const char *dir);
+/* Whether the C compiler, or nvcc, works at all with these flags; dir: a scratch directory. */
+bool toolchain_works(Arena *a, Interrupts *held, const Toolchain *t, bool nvcc, const char *dir);
+/* Whether the job's program is nvcc. */
+bool toolchain_is_nvcc(const Toolchain *t, const Job *j);
 
 /* What to install, when the compiler of a job is not there. */
 void toolchain_say_missing(const Toolchain *t, const Job *j);

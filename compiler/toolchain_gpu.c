@@ -50,12 +50,23 @@ const char *toolchain_cuda_root(Arena *a, const char *nvcc)
     return root;
 }
 
+/* $NVCC split at spaces, or nvcc. */
+static Words find_nvcc(Arena *a)
+{
+    Words words = {0};
+    const char *given = getenv("NVCC");
+    words_split(a, &words, given ? given : "");
+    if (words.n == 0)
+        VEC_PUSH(a, &words, "nvcc");
+    return words;
+}
+
 bool gpu_here(void)
 {
     Arena *a = arena_new();
-    const char *nvcc = getenv("NVCC");
-    bool here = access("/proc/driver/nvidia/version", R_OK) == 0 &&
-                find_on_path(a, nvcc && nvcc[0] ? nvcc : "nvcc");
+    Words nvcc = find_nvcc(a);
+    bool here =
+        access("/proc/driver/nvidia/version", R_OK) == 0 && find_on_path(a, nvcc.at[0]) != NULL;
     arena_free(a);
     return here;
 }
@@ -63,8 +74,11 @@ bool gpu_here(void)
 /* The folder of a library below CUDA's; NULL: it is not there. */
 static const char *library_dir(Arena *a, const char *root, const char *file)
 {
-    static const char *const dirs[] = {"lib64", "lib", "targets/x86_64-linux/lib",
-                                       "targets/sbsa-linux/lib", "lib/x86_64-linux-gnu",
+    static const char *const dirs[] = {"lib64",
+                                       "lib",
+                                       "targets/x86_64-linux/lib",
+                                       "targets/sbsa-linux/lib",
+                                       "lib/x86_64-linux-gnu",
                                        "lib/aarch64-linux-gnu"};
     for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++)
         if (access(arena_printf(a, "%s/%s/%s", root, dirs[i], file), R_OK) == 0)
@@ -185,8 +199,8 @@ static const char *add_cuda(Arena *a, Toolchain *t, const char *root, bool nccl)
 {
     const char *dir = library_dir(a, root, "libcublas.so");
     if (!dir)
-        return arena_printf(a, "cannot find libcublas.so below %s; the CUDA Toolkit is not complete",
-                            root);
+        return arena_printf(
+            a, "cannot find libcublas.so below %s; the CUDA Toolkit is not complete", root);
     VEC_PUSH(a, &t->libraries, arena_printf(a, "-L%s", dir));
     VEC_PUSH(a, &t->libraries, arena_printf(a, "-Wl,-rpath,%s", dir));
     if (nccl)
@@ -204,8 +218,9 @@ static const char *add_simulator(Arena *a, Toolchain *t, bool nccl)
 {
     const char *dir = arena_printf(a, "%s/lib/mdl/sim", t->home);
     if (access(arena_printf(a, "%s/libcudart.so.13", dir), R_OK) != 0)
-        return arena_printf(a, "there is no simulated GPU in %s; it is built where CMake finds the "
-                               "CUDA Toolkit",
+        return arena_printf(a,
+                            "there is no simulated GPU in %s; it is built where CMake finds the "
+                            "CUDA Toolkit",
                             dir);
     VEC_PUSH(a, &t->libraries, arena_printf(a, "-L%s", dir));
     VEC_PUSH(a, &t->libraries, arena_printf(a, "-Wl,-rpath,%s", dir));
@@ -220,12 +235,11 @@ static const char *add_simulator(Arena *a, Toolchain *t, bool nccl)
 const char *toolchain_find_gpu(Arena *a, Interrupts *held, Toolchain *t, const Options *o,
                                bool nccl, const char *dir)
 {
-    const char *problem = toolchain_find(a, t, false), *nvcc = getenv("NVCC");
+    const char *problem = toolchain_find(a, t, false);
     if (problem)
         return problem;
-    words_split(a, &t->nvcc, nvcc ? nvcc : "");
-    if (t->nvcc.n == 0)
-        VEC_PUSH(a, &t->nvcc, "nvcc");
+    t->nvcc = find_nvcc(a);
+    t->nccl = nccl;
     const char *root = toolchain_cuda_root(a, t->nvcc.at[0]);
     if (!root)
         return arena_printf(a,
@@ -236,8 +250,9 @@ const char *toolchain_find_gpu(Arena *a, Interrupts *held, Toolchain *t, const O
     const char *runtime = arena_printf(a, "%s/lib/mdl/libmdl_rt_cuda.a", t->home);
     t->kernels = arena_printf(a, "%s/share/mdl/kernels", t->home);
     if (access(runtime, R_OK) != 0 || access(t->kernels, R_OK) != 0)
-        return arena_printf(a, "cannot find %s: mdlc was built without CUDA; build it where CMake "
-                               "finds the CUDA Toolkit",
+        return arena_printf(a,
+                            "cannot find %s: mdlc was built without CUDA; build it where CMake "
+                            "finds the CUDA Toolkit",
                             runtime);
     set_archs(a, held, t, o, dir);
     bool sim = o->target == TARGET_SIM;
@@ -246,7 +261,7 @@ const char *toolchain_find_gpu(Arena *a, Interrupts *held, Toolchain *t, const O
     t->libraries = (Words){0};
     VEC_PUSH(a, &t->libraries, rest.at[0]); /* -L of the runtime */
     VEC_PUSH(a, &t->libraries, "-lmdl_rt_cuda");
-    VEC_PUSH(a, &t->libraries, "-lmdl_gpu"); /* the kernels: kernels_gpu.c */
+    VEC_PUSH(a, &t->libraries, KERNELS_LIBRARY);
     for (int i = 2; i < rest.n; i++)
         VEC_PUSH(a, &t->libraries, rest.at[i]);
     t->archives.n = 0;

@@ -45,7 +45,8 @@ static bool verify_kernels(const Program *p, const Device *d, int64_t buffers, F
               d->kernel_scratch + GPU_KERNEL_SCRATCH <= d->workspace &&
               d->workspace + GPU_LIBRARY_WORKSPACE <= d->bytes;
     if (!ok || d->squares % GPU_ALIGN || d->kernel_scratch % GPU_ALIGN || d->workspace % GPU_ALIGN)
-        fprintf(to, "memory: what the kernels of %s need does not lie behind its buffers\n", d->name);
+        fprintf(to, "memory: what the kernels of %s need does not lie behind its buffers\n",
+                d->name);
     return ok;
 }
 

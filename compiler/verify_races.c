@@ -42,11 +42,11 @@ typedef struct {
     const Device *d;
     const ActionList *list;
     FILE *to;
-    Accesses *of_run; /* [chunk index on the device * RUN_KINDS + kind] */
-    bool *watched;    /* [buffers]: filled or read by a link, or kept */
-    Cell **cells;     /* [buffers][slots] */
-    int *certain;     /* [actions]: last action of the other stream that is done */
-    int *waited_by;   /* [actions]: first run that waits for this receive, or NONE */
+    Accesses *of_run;   /* [chunk index on the device * RUN_KINDS + kind] */
+    bool *watched;      /* [buffers]: filled or read by a link, or kept */
+    Cell **cells;       /* [buffers][slots] */
+    int *certain;       /* [actions]: last action of the other stream that is done */
+    int *waited_by;     /* [actions]: first run that waits for this receive, or NONE */
     const Order *order; /* GPUs: of this device; NULL: links between threads */
     int errors;
 } Races;
@@ -137,7 +137,8 @@ static void access_slot(Races *r, int buffer, int m, bool write, int now)
     if (!write) {
         if (per_batch && cell->m != m)
             complain(r, buffer, now, "reads a slot that does not hold this micro-batch:", NONE);
-        bool received = !r->order && cell->writer != NONE && r->list->actions.at[cell->writer].kind == ACT_RECV;
+        bool received =
+            !r->order && cell->writer != NONE && r->list->actions.at[cell->writer].kind == ACT_RECV;
         bool arrived =
             !received || (r->waited_by[cell->writer] != NONE && r->waited_by[cell->writer] <= now);
         if (!arrived || !ordered(r, cell->writer, now))
@@ -201,6 +202,19 @@ static int chunk_index(const Device *d, int chunk)
     return NONE;
 }
 
+/* The host synchronises both streams at the end of a list, but not the peers' that copy. */
+static void end_gpu(Races *r, int now)
+{
+    if (r->p->transfer != TRANSFER_PEER)
+        return;
+    for (int k = 0; k < now; k++) {
+        const Action *a = &r->list->actions.at[k];
+        if (a->kind == ACT_RECV && r->order->arrived[k] == NONE && !r->order->next_step[k])
+            complain(r, r->p->links.at[a->link].target.buffer, now,
+                     "ends the step before a message is there:", k);
+    }
+}
+
 static void walk(Races *r)
 {
     int last[2] = {NONE, NONE};
@@ -228,8 +242,10 @@ static void walk(Races *r)
             access_weights(r, i, a->kind);
             break;
         case ACT_JOIN:
-            if (r->order) /* the host synchronises both streams at the end of a list */
+            if (r->order) {
+                end_gpu(r, i);
                 break;
+            }
             if (last[1] != NONE && r->certain[i] < last[1])
                 complain(r, 0, i, "ends the step before a transfer is complete;", last[1]);
             for (int k = 0; k < i; k++)

@@ -230,7 +230,7 @@ typedef struct {
     double clip_norm; /* 0: none */
 #ifdef MDL_CUDA
     const struct MdlNccl
-        *nccl; /* &mdl_nccl of rt_cuda.h where stages meet in NCCL; NULL: in links */
+        *nccl;            /* &mdl_nccl of rt_cuda.h where stages meet in NCCL; NULL: in links */
     const char *no_graph; /* why steps do not call step_passes; NULL: they do */
 #endif
 } MdlModel;

@@ -38,10 +38,10 @@ enum { GPU_SCRATCH = 16 << 20, GPU_BLAS_WORKSPACE = 32 << 20 };
 typedef struct Gpu {
     int device;
     cudaStream_t compute;
-    cublasHandle_t blas;  /* on `compute`, with `workspace`, host pointer mode */
+    cublasHandle_t blas; /* on `compute`, with `workspace`, host pointer mode */
     cublasLtHandle_t lt;
-    char *scratch;        /* [GPU_SCRATCH] */
-    char *workspace;      /* [GPU_BLAS_WORKSPACE] */
+    char *scratch;   /* [GPU_SCRATCH] */
+    char *workspace; /* [GPU_BLAS_WORKSPACE] */
 } Gpu;
 
 /* Never NULL. */
@@ -81,8 +81,8 @@ int gpu_avgpool2d_backward(const Gpu *gpu, float *dx, const float *dy, const Con
 int gpu_layernorm_forward(const Gpu *gpu, float *y, float *mean, float *rstd, const float *x,
                           const float *w, const float *b, int64_t rows, int64_t n, float eps);
 int gpu_layernorm_backward_input(const Gpu *gpu, float *dx, const float *dy, const float *x,
-                                 const float *w, const float *mean, const float *rstd,
-                                 int64_t rows, int64_t n);
+                                 const float *w, const float *mean, const float *rstd, int64_t rows,
+                                 int64_t n);
 int gpu_layernorm_backward_weight(const Gpu *gpu, float *dw, float *db, const float *dy,
                                   const float *x, const float *mean, const float *rstd,
                                   int64_t rows, int64_t n, bool accumulate);

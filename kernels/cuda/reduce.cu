@@ -16,7 +16,7 @@
 
 #include <string.h>
 
-enum { RANK = 8, HALF = RANK / 2 /* kept and reduced dimensions alternate */ };
+enum { RANK = 9 /* eight and the batch */, HALF = RANK / 2 /* kept and reduced alternate */ };
 enum { BLOCK = 256, WARPS = BLOCK / WARP, LOADS = 8 };
 enum { SHORT = 2048 /* elements of an output that a warp takes */, CHUNK = 16384 };
 enum { FEW = 32 /* rows that one thread adds up */, ROWS = 16 /* rows of a thread of a tile */ };

@@ -13,7 +13,8 @@
 
 #include "vec.h"
 
-enum { RANK = 8, GRAIN = 1 << 14, COLUMNS = 512, PARTS = 64, LONG = 1 << 16, FEW = 8 };
+enum { RANK = 9 /* eight and the batch */, GRAIN = 1 << 14, COLUMNS = 512 };
+enum { PARTS = 64, LONG = 1 << 16, FEW = 8 };
 enum { BLOCK = 128 /* runs added up in real; blocks are added up in double */ };
 
 typedef struct {

@@ -122,6 +122,7 @@ static int passes_launch(Device *d)
     memcpy(own->numbers, g->numbers, (size_t)g->nnumbers * sizeof *g->numbers);
     own->nnumbers = g->nnumbers;
     CUDA(cudaGraphLaunch(g->exec[own->current], s->compute));
+    /* Messages after the update count on the transfer stream having sent those before. */
     return s->nccl ? stream_follow(s, s->transfer, s->compute, g->fork) : MDL_OK;
 }
 

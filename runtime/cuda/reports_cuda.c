@@ -106,7 +106,8 @@ static int sample_place_fill(Device *d, int input, int m)
     staging_begin(to, model, d->mode, d->base);
     bool *there = &to->there[(int64_t)input * model->microbatches + m];
     if (!*there)
-        TRY(samples_load(&d->stage, input, m, to->samples[input] + samples_bytes(model, input) * m));
+        TRY(samples_load(&d->stage, input, m,
+                         to->samples[input] + samples_bytes(model, input) * m));
     *there = true;
     return MDL_OK;
 }

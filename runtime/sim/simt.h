@@ -33,12 +33,7 @@ typedef struct {
 } SimSite;
 
 typedef enum { SIM_SPACE_GENERIC, SIM_SPACE_GLOBAL, SIM_SPACE_SHARED, SIM_SPACE_LOCAL } SimSpace;
-typedef enum {
-    SIM_SHFL_IDX,
-    SIM_SHFL_UP,
-    SIM_SHFL_DOWN,
-    SIM_SHFL_BFLY
-} SimShuffle;
+typedef enum { SIM_SHFL_IDX, SIM_SHFL_UP, SIM_SHFL_DOWN, SIM_SHFL_BFLY } SimShuffle;
 typedef enum { SIM_VOTE_ALL, SIM_VOTE_ANY, SIM_VOTE_UNI, SIM_VOTE_BALLOT } SimVote;
 typedef enum { SIM_RED_ADD, SIM_RED_MIN, SIM_RED_MAX, SIM_RED_AND, SIM_RED_OR, SIM_RED_XOR } SimRed;
 typedef enum { SIM_BAR_SYNC, SIM_BAR_AND, SIM_BAR_OR, SIM_BAR_POPC } SimBar;
@@ -78,14 +73,14 @@ typedef struct {
 /* The fields that translated code reads; the engine's own lie behind them (exec.h). */
 struct SimThread {
     const SimServices *service;
-    const char *params;  /* the packed parameter buffer */
+    const char *params; /* the packed parameter buffer */
     uint32_t tid[3], ntid[3], ctaid[3], nctaid[3];
     uint32_t lane, warp; /* of the block */
     uint32_t dynamic_shared_offset, dynamic_shared_bytes;
 };
 
 typedef struct {
-    const char *name;   /* mangled */
+    const char *name; /* mangled */
     void (*run)(SimThread *t);
     const SimSite *sites; /* site 0 is the kernel itself */
     uint32_t nsites;
@@ -109,7 +104,7 @@ typedef struct {
 typedef struct {
     const char *name; /* mangled */
     uint64_t bytes, align;
-    const void *initial; /* NULL: zero */
+    const void *initial;    /* NULL: zero */
     uint64_t initial_bytes; /* the rest is zero */
     bool constant;
     const SimRelocation *relocations; /* addresses of variables in the initial value */

@@ -1,9 +1,8 @@
 /* occupancy.cpp - how many blocks of each kernel a multiprocessor holds, as a table.
  *
- * In:  a line for every kernel:  FILE MAJOR MINOR THREADS REGISTERS BARRIERS SHARED STACK SPILLS NAME
- *      (bytes; NAME, the last, may have spaces).
- * Out: the table, by NVIDIA's own calculator; exit code 1 where a kernel has a stack frame or spills
- *      registers, 2 where a line cannot be understood.
+ * In:  a line for every kernel:  FILE MAJOR MINOR THREADS REGISTERS BARRIERS SHARED STACK SPILLS
+ * NAME (bytes; NAME, the last, may have spaces). Out: the table, by NVIDIA's own calculator; exit
+ * code 1 where a kernel has a stack frame or spills registers, 2 where a line cannot be understood.
  */
 #include <cstdio>
 #include <cstring>

@@ -1,14 +1,14 @@
 #!/bin/sh
 # counts.sh - what `mdlc plan` says of a GPU's step is what its step does.
 #
-# usage: counts.sh MDLC WORK MODEL...
+# usage: counts.sh MDLC WORK "MODEL [option of mdlc...]"...
 #
 # In:  models; those of models/ are made small by cut.sh.
 # Out: exit code 1 where a step's launches of kernels, matrix products (and their shapes), copies
 #      or messages are not those of the plan's JSON, device for device, by peer copies or by NCCL.
 #
 # A trainer runs for one step and for two under the simulated GPU, which prints every operation;
-# the difference is one step. Options of mdlc may stand in the model's first line: "# plan: -D x=2".
+# the difference is one step.
 set -u
 mdlc=$1 work=$2
 shift 2
@@ -88,16 +88,17 @@ check()
 rm -rf "$work"
 mkdir -p "$work" || exit 1
 count=0
-for model; do
+for entry; do
+    model=${entry%%.mdl*}.mdl
     name=$(basename "$model" .mdl)
+    options=${entry#"$model"}
     case $model in
     */tests/*)
         cp "$model" "$work/model.mdl" || exit 1
-        options=$(sed -n '1s/^# plan: //p' "$model")
         ;;
     *)
         sh "$here/cut.sh" "$model" own > "$work/model.mdl"
-        options="--set train.batch=8 --set parallel.microbatch=2"
+        options="$options --set train.batch=8 --set parallel.microbatch=2"
         case $name in
         deep_mlp) options="$options -D width=64" ;;
         skip_cnn) options="$options -D width=8" ;;

@@ -12,8 +12,8 @@ extern "C" {
 #define MAP_ONE(X)                                                                                 \
     X(exp)                                                                                         \
     X(log)                                                                                         \
-    X(log1p_unit) X(tanh) X(sqrt) X(abs) X(sigmoid) X(relu) X(silu) X(silu_grad) X(gelu)           \
-        X(gelu_grad)
+    X(log1p_unit)                                                                                  \
+    X(tanh) X(sqrt) X(abs) X(sigmoid) X(relu) X(silu) X(silu_grad) X(gelu) X(gelu_grad)
 #define MAP_TWO(X) X(bce) X(bce_grad) X(relu_grad) X(sign_of)
 
 #define MAP_ID(name) MAP_##name,

@@ -14,8 +14,8 @@
 #     else          1, 2 and 3 GPUs, split by the compiler
 #
 # with transfers in turn. Without "all" they are the first and the last of these. A model trains
-# as many steps as it says, but at least three; where it has no data for evaluation it gets fewer
-# samples than a batch.
+# as many steps as it says (else 5), but at least three; where it has no data for evaluation it gets
+# fewer samples than a batch.
 set -u
 mdlc=$1 model=$2 work=$3
 shift 3
@@ -104,6 +104,7 @@ mkdir -p "$work" || exit 1
 ways > "$work/ways"
 [ "$(wc -l < "$work/ways")" -ge 2 ] || fail "there is nothing to compare"
 steps=$(sed -n 's/.*steps = \([0-9]*\);.*/\1/p' "$model")
+steps=${steps:-5}
 # what is for one step is not made to learn
 [ "$steps" -gt 1 ] || set -- --set 'train.optimizer=sgd(lr=0.001,momentum=0.9)' "$@"
 [ "$steps" -ge 3 ] || steps=3
@@ -115,7 +116,7 @@ runs=0
 while read -r gpus way; do
     # the words of a way are options of their own
     build sim "$gpus" $way "$@" || fail "[$way] does not build:" "$work/log"
-    MDL_SIM_SEED=$((runs + 1)) MDL_SIM_CHECK=race train sim --export "$work/now.weights" ||
+    MDL_SIM_DEVICES=8 MDL_SIM_SEED=$((runs + 1)) MDL_SIM_CHECK=race train sim --export "$work/now.weights" ||
         fail "[$way] does not train:" "$work/log"
     [ ! -s "$work/log" ] || fail "[$way] is not silent:" "$work/log"
     compare "$way" || fail "other numbers than on the host"

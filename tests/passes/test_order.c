@@ -144,8 +144,8 @@ static void test_every_wait_is_needed(void **state)
         for (int s = 0; s < 4; s++)
             for (int t = 0; t < 2; t++)
                 for (int k = 0; k < 2; k++) {
-                    const char *const sets[] = {transfers[t], schedules[k],
-                                                "parallel.microbatch=2", NULL};
+                    const char *const sets[] = {transfers[t], schedules[k], "parallel.microbatch=2",
+                                                NULL};
                     n += try_model(models[m], splits[s], sets);
                 }
     assert_true(n > 500);
@@ -164,6 +164,29 @@ static void test_any_number_of_micro_batches(void **state)
                 try_model(models[0], splits[2], sets);
                 try_model(models[1], splits[3], sets);
             }
+}
+
+/* A copy of a weight ends when its owner has updated it, in the middle of the next step of a device
+ * that hears nothing else of the owner: that device waits at the end of its step. */
+static void test_weights_come_before_the_next_step(void **state)
+{
+    (void)state;
+    const char *const path = RUN_MODELS "/strange/weight_elsewhere.mdl", *const none[] = {NULL};
+    for (int t = 0; t < 2; t++)
+        for (int k = 0; k < 2; k++) {
+            const char *const sets[] = {transfers[t], schedules[k], NULL};
+            try_model(path, none, sets);
+            Compiled c = compile_for(true, path, none, sets);
+            assert_non_null(c.program);
+            int n = 0;
+            for (int d = 0; d < c.program->devices.n; d++) {
+                const ActionList *list = list_of(&c, d, 0);
+                for (int i = 0; i < list->actions.n; i++)
+                    n += list->actions.at[i].kind == ACT_JOIN ? list->actions.at[i].nwaits : 0;
+            }
+            assert_int_equal(n > 0, c.program->transfer == TRANSFER_PEER);
+            compiled_free(&c);
+        }
 }
 
 /* What lies behind the buffers is part of what is planned and proved. */
@@ -191,6 +214,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_wait_is_needed),
         cmocka_unit_test(test_any_number_of_micro_batches),
+        cmocka_unit_test(test_weights_come_before_the_next_step),
         cmocka_unit_test(test_kernels_have_their_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

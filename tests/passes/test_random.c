@@ -5,6 +5,7 @@
  * both schedules, with one to eight micro-batches. The sequence is fixed. */
 #include "passes.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { MODELS_TRIED = 1500, MOST_TENSORS = 24 };
@@ -131,8 +132,8 @@ static char *random_model(Arena *a, uint64_t seed)
 /* For GPUs: the same proofs over all streams, by copies or by NCCL. */
 static void try_gpus(const char *text, uint64_t seed)
 {
-    const char *const sets[] = {
-        seed % 2 ? "parallel.transfer=nccl" : "parallel.transfer=peer", NULL};
+    const char *const sets[] = {seed % 2 ? "parallel.transfer=nccl" : "parallel.transfer=peer",
+                                NULL};
     Compiled c = compile_text_for(true, text, sets);
     assert_non_null(c.program);
     if (!proved(&c))
@@ -172,8 +173,28 @@ static void test_random_models(void **state)
     assert_true(devices > 2 * MODELS_TRIED);
 }
 
-int main(void)
+/* Writes random_0.mdl … into a folder, for tests that train them. */
+static int write_models(const char *folder, uint64_t n)
 {
+    for (uint64_t seed = 0; seed < n; seed++) {
+        Arena *a = arena_new();
+        const char *path = arena_printf(a, "%s/random_%llu.mdl", folder, (unsigned long long)seed);
+        FILE *to = fopen(path, "w");
+        if (!to || fprintf(to, "%sdata train = synthetic();\n", random_model(a, seed)) < 0 ||
+            fclose(to) != 0) {
+            perror(path);
+            return 1;
+        }
+        arena_free(a);
+    }
+    return 0;
+}
+
+/* No argument: the tests. Else: FOLDER N. */
+int main(int argc, char **argv)
+{
+    if (argc == 3)
+        return write_models(argv[1], strtoull(argv[2], NULL, 10));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_models),
     };

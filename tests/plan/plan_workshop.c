@@ -19,7 +19,7 @@ static Model *read_model(Arena *a, Diag *d, const char *text)
     return ast ? elaborate(a, d, ast, &o) : NULL;
 }
 
-Work work_compile(const char *text, ScheduleKind kind, int64_t microbatches)
+static Work compile(const char *text, ScheduleKind kind, int64_t microbatches, bool gpus)
 {
     Work w = {.arena = arena_new()};
     Diag *d = diag_new(w.arena);
@@ -35,9 +35,21 @@ Work work_compile(const char *text, ScheduleKind kind, int64_t microbatches)
     fuse(m->graph, pl);
     w.program = lower(m, pl, d);
     assert_non_null(w.program);
+    if (gpus)
+        assert_true(program_for_gpus(w.program, d));
     communicate(w.program, schedule(w.program, kind, false), schedule(w.program, kind, true));
     assert_true(allocate(w.program, d));
     return w;
+}
+
+Work work_compile(const char *text, ScheduleKind kind, int64_t microbatches)
+{
+    return compile(text, kind, microbatches, false);
+}
+
+Work work_compile_gpus(const char *text, int64_t microbatches)
+{
+    return compile(text, SCHEDULE_1F1B, microbatches, true);
 }
 
 Work work_chain(int stages, int each, int microbatches, ScheduleKind kind)

@@ -18,6 +18,8 @@ typedef struct {
 
 /* A model's text, through all passes; fails the test where a pass does. */
 Work work_compile(const char *text, ScheduleKind kind, int64_t microbatches);
+/* Likewise, by 1f1b for GPUs. */
+Work work_compile_gpus(const char *text, int64_t microbatches);
 /* `stages` equal stages of `each` layers; two samples in a micro-batch. */
 Work work_chain(int stages, int each, int microbatches, ScheduleKind kind);
 /* gpu[0] has the layers 0, 1 and 4, 5, gpu[1] the others: four chunks; the first layer's
