@@ -285,15 +285,17 @@ static void show_gpu(Doctor *d)
 {
     const char *given = getenv("NVCC"), *nvcc = given && given[0] ? given : "nvcc", *why;
     const char *version = ask(d, nvcc, "--version", NULL, "release");
+    struct stat st;
+    bool driver = stat("/proc/driver/nvidia/version", &st) == 0;
     if (!version) {
         row(d, "nvcc", "-", "not found: the targets cuda and sim are not available");
+        row(d, "GPU", "-",
+            driver ? "there is a driver; nvcc is missing" : "none, or no driver for it");
         return;
     }
     row(d, "nvcc", "ok", version);
     const char *simulated = try_kernel(d, TARGET_SIM, &why);
     row(d, "simulated GPU", simulated ? "ok" : "-", simulated ? simulated : why);
-    struct stat st;
-    bool driver = stat("/proc/driver/nvidia/version", &st) == 0;
     const char *gpu = driver ? try_kernel(d, TARGET_CUDA, &why) : NULL;
     row(d, "GPU", gpu ? "ok" : "-", gpu ? gpu : driver ? why : "none, or no driver for it");
 }
