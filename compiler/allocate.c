@@ -193,10 +193,12 @@ static void suggest(const Program *p, const Device *d, Diag *diag)
 {
     Arena *a = p->graph->arena;
     int64_t limit = p->model->settings.devices.memory, all = 0, largest = 0;
+    const int64_t kernels = d->class_bytes[BUFFER_KERNELS]; /* the same on every device */
     int64_t fixed = d->bytes - d->class_bytes[BUFFER_KEPT] - d->class_bytes[BUFFER_SCRATCH];
     for (int i = 0; i < p->devices.n; i++) {
         const Device *x = &p->devices.at[i];
-        all += x->bytes - x->class_bytes[BUFFER_KEPT] - x->class_bytes[BUFFER_SCRATCH];
+        all += x->bytes - x->class_bytes[BUFFER_KEPT] - x->class_bytes[BUFFER_SCRATCH] -
+               x->class_bytes[BUFFER_KERNELS];
         for (int b = 0; b < x->buffers.n; b++)
             if (x->buffers.at[b].class == BUFFER_WEIGHT && x->buffers.at[b].size > largest)
                 largest = x->buffers.at[b].size;
@@ -205,8 +207,11 @@ static void suggest(const Program *p, const Device *d, Diag *diag)
     if (largest > limit) {
         diag_help(diag, "one weight alone has %s: it has to be made smaller",
                   show_bytes(a, largest));
+    } else if (kernels >= limit) {
+        diag_help(diag, "the kernels and libraries alone need %s, on every GPU",
+                  show_bytes(a, kernels));
     } else if (fixed > limit) {
-        int64_t stages = (all + limit - 1) / limit;
+        int64_t stages = (all + limit - kernels - 1) / (limit - kernels);
         diag_help(diag, "weights, gradients and optimizer alone need %s: at least %lld devices%s",
                   show_bytes(a, fixed),
                   (long long)(stages > p->devices.n ? stages : p->devices.n + 1), state);
@@ -225,7 +230,11 @@ static void suggest(const Program *p, const Device *d, Diag *diag)
             diag_help(diag, "schedule = 1f1b keeps at most %d micro-batches instead of %d",
                       p->devices.n, p->microbatches);
         else if (fits < 1)
-            diag_help(diag, "more devices, or recompute { } around the layers%s", state);
+            diag_help(diag, "more devices%s%s",
+                      p->model->settings.parallel.recompute == RECOMPUTE_FULL
+                          ? ""
+                          : ", or parallel.recompute = full",
+                      state);
     }
 }
 

@@ -192,13 +192,16 @@ static int explain(Workshop *w, const Job *j, bool compiling)
     bool nvcc = toolchain_is_nvcc(&w->tools, j);
     show_log(j->log);
     if (j->end == JOB_KILLED) {
-        fprintf(stderr, "mdlc: %s was ended by signal %d (%s)%s\n",
-                nvcc ? "nvcc" : "the C compiler", j->number, strsignal(j->number),
+        fprintf(stderr, "mdlc: %s was ended by signal %d (%s)%s\n", toolchain_program(&w->tools, j),
+                j->number, strsignal(j->number),
                 j->number == 9 ? "; there may be too little memory" : "");
         return EXIT_USE;
     }
     if (!compiling) {
-        fputs("mdlc: the trainer could not be linked; mdlc doctor says what is missing\n", stderr);
+        bool packing = strcmp(j->words.at[0], ARCHIVER) == 0;
+        fprintf(stderr, "mdlc: %s\n",
+                packing ? "the library of kernels could not be packed"
+                        : "the trainer could not be linked; mdlc doctor says what is missing");
         return EXIT_USE;
     }
     if (!toolchain_works(w->arena, &w->interrupts, &w->tools, nvcc, w->dir)) {

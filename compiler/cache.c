@@ -43,21 +43,11 @@ static void add_file(Text *key, const char *path)
                     (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
 }
 
-/* The first file of that name along PATH. */
 static void add_program(Arena *a, Text *key, const char *name)
 {
-    const char *path = getenv("PATH");
-    if (strchr(name, '/'))
-        add_file(key, name);
-    for (const char *p = path ? path : ""; *p && !strchr(name, '/');) {
-        size_t n = strcspn(p, ":");
-        const char *file = arena_printf(a, "%.*s/%s", (int)n, p, name);
-        if (access(file, X_OK) == 0) {
-            add_file(key, file);
-            return;
-        }
-        p += n + (p[n] == ':');
-    }
+    const char *file = program_find(a, name);
+    if (file)
+        add_file(key, file);
 }
 
 static const char *key_of(Arena *a, const Toolchain *t, const EmittedFiles *files)
@@ -78,8 +68,9 @@ static const char *key_of(Arena *a, const Toolchain *t, const EmittedFiles *file
         add_program(a, &key, t->cc.at[i]);
     for (int i = 0; i < t->archives.n; i++)
         add_file(&key, t->archives.at[i]);
-    static const char *const headers[] = {"rt.h", "kernels.h", "vmath.h", "rt_cuda.h", "gpu.h"};
-    for (int i = 0; i < 5; i++)
+    static const char *const headers[] = {"rt.h",      "kernels.h", "half.h",    "vmath.h",
+                                          "rt_cuda.h", "gpu.h",     "gpu_half.h"};
+    for (size_t i = 0; i < sizeof headers / sizeof *headers; i++)
         add_file(&key, arena_printf(a, "%s/include/mdl/%s", t->home, headers[i]));
     add_processor(a, &key);
     return arena_printf(a, "%016" PRIx64, (uint64_t)XXH64(key.at, key.n, 0));

@@ -9,15 +9,13 @@ typedef struct {
     const char *name, *signature;
     OpKind kind;
     bool (*rule)(Call *c);
-    const char *later; /* what it comes with, where it is not available yet */
 } CallRow;
 
 /* Rows without a signature cannot be called. */
 static const CallRow rows[] = {
-#define OP(ID, name, sig) {#name, sig, OP_##ID, call_##name, NULL},
-#define MAP(ID, name, sig, expr) {#name, sig, OP_##ID, call_map, NULL},
-#define SUGAR(name, sig) {#name, sig, OP_NONE, call_##name, NULL},
-#define LATER(name, sig, when) {#name, sig, OP_NONE, NULL, when},
+#define OP(ID, name, sig) {#name, sig, OP_##ID, call_##name},
+#define MAP(ID, name, sig, expr) {#name, sig, OP_##ID, call_map},
+#define SUGAR(name, sig) {#name, sig, OP_NONE, call_##name},
 #include "ops.def"
 };
 
@@ -59,12 +57,6 @@ static Term unknown_call(Elab *e, const Expr *x)
 
 static Term call_row(Elab *e, const Expr *x, const Name *hint, int row)
 {
-    if (rows[row].later) {
-        elab_error(e, x->at, "%s is not available yet (it comes with %s)", rows[row].name,
-                   rows[row].later);
-        layer_break(e, x, hint);
-        return term_error(x->at);
-    }
     Call c = {.e = e,
               .kind = rows[row].kind,
               .name = rows[row].name,

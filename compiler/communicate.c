@@ -250,12 +250,20 @@ static AnchoredList *anchor_transfers(Comm *c)
     return ends;
 }
 
+static void push_action(Comm *c, int device, ActionKind kind, int link)
+{
+    Action a = {.kind = kind, .chunk = NONE, .link = link};
+    VEC_PUSH(c->arena, &c->lists[device].actions, a);
+}
+
 static void merge_lists(Comm *c)
 {
     AnchoredList *ends = anchor_transfers(c);
     for (int d = 0; d < c->p->devices.n; d++) {
         ActionList *list = &c->lists[d];
         int e = 0;
+        if (device_rounds(&c->p->devices.at[d]))
+            push_action(c, d, ACT_ROUND, NONE);
         for (int j = 0; j <= c->slots[d].n; j++) {
             for (; e < ends[d].n && ends[d].at[e].anchor <= j; e++)
                 VEC_PUSH(c->arena, &list->actions, ends[d].at[e].action);
@@ -266,12 +274,6 @@ static void merge_lists(Comm *c)
             VEC_PUSH(c->arena, &list->actions, a);
         }
     }
-}
-
-static void push_action(Comm *c, int device, ActionKind kind, int link)
-{
-    Action a = {.kind = kind, .chunk = NONE, .link = link};
-    VEC_PUSH(c->arena, &c->lists[device].actions, a);
 }
 
 /* Tied weights, clipping and the update, after the last run. */
@@ -295,7 +297,7 @@ static void end_step(Comm *c)
             }
             if (tied)
                 push_action(c, d, ACT_REDUCE, NONE);
-            if (p->model->settings.train.clip_norm > 0)
+            if (program_clips(p))
                 push_action(c, d, ACT_CLIP, NONE);
             if (any)
                 push_action(c, d, ACT_UPDATE, NONE);

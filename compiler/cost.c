@@ -84,6 +84,24 @@ static double cost_matmul(const Graph *g, const Op *op, double n)
     return 2 * n * (double)a->dim[a->rank - (op->attr.ta ? 2 : 1)];
 }
 
+/* Two products of queries and keys, half of them where causal. */
+static double cost_attention(const Graph *g, const Op *op, double n)
+{
+    const Shape *k = in_shape(g, op, op->nin == 3 ? 1 : 0);
+    (void)n;
+    double pairs = 4.0 * (double)k->dim[k->rank - 2] * (op->attr.causal ? 0.5 : 1);
+    return pairs * (double)shape_count(&g->values.at[op->out[0]].shape);
+}
+
+/* Five: the scores are computed again. */
+static double cost_attention_dx(const Graph *g, const Op *op, double n)
+{
+    const Shape *k = in_shape(g, op, op->nin == 6 ? 2 : 1);
+    (void)n;
+    double pairs = 10.0 * (double)k->dim[k->rank - 2] * (op->attr.causal ? 0.5 : 1);
+    return pairs * (double)shape_count(in_shape(g, op, 0));
+}
+
 static double cost_pool(const Graph *g, const Op *op, double n)
 {
     (void)g;
@@ -102,6 +120,7 @@ static double cost_fused(const Graph *g, const Op *op, double n)
 #define cost_embedding cost_none
 #define cost_softmax cost_norm
 #define cost_dropout cost_each
+#define cost_rope cost_fused
 #define cost_maxpool2d cost_pool
 #define cost_avgpool2d cost_pool
 #define cost_sum cost_each
@@ -132,6 +151,7 @@ static double cost_fused(const Graph *g, const Op *op, double n)
 
 static CostRule *const rules[OP_COUNT] = {
 #define OP(ID, name, sig) [OP_##ID] = cost_##name,
+#define PART(ID, name) [OP_##ID] = cost_##name,
 #define MAP(ID, name, sig, expr) [OP_##ID] = cost_each,
 #define MAPGRAD(ID, name, expr) [OP_##ID] = cost_each,
 #define INNER(ID, name) [OP_##ID] = cost_##name,
@@ -155,7 +175,7 @@ static double bytes_of(const Graph *g, ValueId v, int64_t samples)
     if (v == NONE)
         return 0;
     const Value *x = &g->values.at[v];
-    double each = x->type == DT_U8 ? 1 : 4;
+    double each = x->type == DT_U8 ? 1 : dtype_is_half(x->type) ? 2 : 4;
     return (double)shape_count(&x->shape) * each * (x->batched ? (double)samples : 1);
 }
 

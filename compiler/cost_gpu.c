@@ -6,6 +6,7 @@
  * A rule hands the arguments that the emitted call has (emit_ops.c, emit_tensors.c) to the
  * function of cost_gpu_launch.h that stands for the kernel's launcher. */
 #include "cost_gpu_launch.h"
+#include "fuse.h"
 
 #include <string.h>
 
@@ -291,6 +292,39 @@ static void gpu_dropout(Case *c)
     tally_dropout(&c->t, batch_of(c, &c->call->out[0]), shape_count(out_shape(c, 0)), c->least);
 }
 
+/* Keys and values are read once for every tile of queries, half of them where causal; on the way
+ * back likewise, and queries and their gradients for every tile of keys. The one tensor of all
+ * three is a third of each. */
+static double read_again(const Case *c, int q, bool packed)
+{
+    enum { TILE = 64 };
+    const Ref *k = &c->call->in[packed ? q : q + 1];
+    const Shape *x = &value_of(c, &c->call->in[q])->shape;
+    const double tiles = (double)ceil_div(x->dim[x->rank - 2], TILE);
+    const double each = packed ? bytes_of(c, k) * 2 / 3 : 2 * bytes_of(c, k);
+    return each * (tiles - 1) * (c->op->attr.causal ? 0.5 : 1);
+}
+
+static void gpu_attention(Case *c)
+{
+    tally_kernels(&c->t, 1, c->least + read_again(c, 0, c->call->nin == 1));
+}
+
+/* The sums over dout o first, of as many heads as the scratch holds; then dq; then dk and dv. */
+static void gpu_attention_dx(Case *c)
+{
+    const bool packed = c->call->nin == 4;
+    const Shape *q = in_shape(c, 1);
+    const int64_t t = q->dim[q->rank - 2], group = c->op->attr.heads / c->op->attr.kv_heads;
+    int64_t heads = batch_of(c, &c->call->in[1]) * c->op->attr.kv_heads;
+    for (int i = 0; i < q->rank - 2; i++)
+        heads *= q->dim[i];
+    const int64_t fit = GPU_ROOM / (group * t), most = fit > 0 ? fit : heads;
+    const double out = bytes_of(c, &c->call->in[0]) + bytes_of(c, &c->call->in[c->call->nin - 2]);
+    tally_kernels(&c->t, ceil_div(heads, most) * (fit > 0 ? 3 : 2),
+                  2 * c->least + out + 2 * read_again(c, 1, packed));
+}
+
 static void gpu_cross_entropy(Case *c)
 {
     const Shape *logits = in_shape(c, 0);
@@ -436,15 +470,34 @@ static void gpu_reshape(Case *c)
 #define gpu_max_dx gpu_one_pass
 #define gpu_cross_entropy_dx gpu_one_pass
 #define gpu_accumulate gpu_one_pass
+#define gpu_rope gpu_one_pass
 
 /* A MAP alone is never a call: fuse() has made them FUSED. */
 static GpuRule *const gpu_rules[OP_COUNT] = {
 #define OP(ID, name, sig) [OP_##ID] = gpu_##name,
+#define PART(ID, name) [OP_##ID] = gpu_##name,
 #define INNER(ID, name) [OP_##ID] = gpu_##name,
 #include "ops.def"
 };
 
 /* ------------------------------------------------------------------------- a step */
+
+/* A tail is a kernel of its own behind the operation's; leaves in c->least what that one moves. */
+static void add_tail(Case *c)
+{
+    const Ref *own = &c->call->out[tail_result(c->op)];
+    double once = bytes_of(c, own), first = bytes_of(c, own);
+    for (int i = 0; i < c->call->nin; i++) {
+        if (i < tail_operands(c->op->kind))
+            first += least_in(c, i);
+        else
+            once += least_in(c, i);
+    }
+    for (int i = 0; i < ((const MapProgram *)c->op->map)->nout; i++)
+        once += least_out(c, i);
+    tally_kernels(&c->t, 1, once);
+    c->least = first;
+}
 
 static void add_call(Arena *a, const Program *p, const Device *d, const Call *call, bool first,
                      int64_t times, GpuWork *to)
@@ -462,6 +515,8 @@ static void add_call(Arena *a, const Program *p, const Device *d, const Call *ca
         c.t.op = c.op->kind;
         c.least = least_of_call(&c);
         to->least += c.least * (double)times;
+        if (has_tail(c.op))
+            add_tail(&c);
         gpu_rules[c.op->kind](&c);
         break;
     }

@@ -102,8 +102,10 @@ static void tally_turned(Tally *t, const Filter *f, const void *shape, PartRun *
 {
     int64_t depth = f->channels * f->all;
     int64_t width = least_of(f->per, GPU_ROOM / depth / 4 * 4), pitch = ceil_div(width, 4) * 4;
-    if (width <= 0)
+    if (width <= 0) {
+        run(t, shape, &(Part){f->groups, f->per, 0, false});
         return;
+    }
     Pieces groups[2], channels[2];
     cut_pieces(f->groups, most_of(1, GPU_ROOM / (depth * pitch)), groups);
     cut_pieces(f->per, width, channels);
@@ -243,7 +245,7 @@ void tally_conv2d_dw(Tally *t, const ImageShape *s, bool accumulate)
     if (!conv_fits(s))
         return;
     Pieces cut[2];
-    cut_pieces(s->B, GPU_INDEX_MOST / (s->OH * s->OW), cut);
+    cut_pieces(s->B, (GPU_INDEX_MOST - SLICES_MOST * WARP) / (s->OH * s->OW), cut);
     bool add = accumulate;
     for (int i = 0; i < 2; i++) {
         Tally first = *t, others = *t;

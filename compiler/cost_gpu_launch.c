@@ -70,10 +70,17 @@ void tally_product(Tally *t, int64_t m, int64_t n, int64_t k, bool accumulate)
     tally_multiply(t, m, n, k, 1, false, false, accumulate);
 }
 
+enum { LT_MOST = 65535 * 32 /* product.cu */ };
+
 void tally_linear(Tally *t, int64_t rows, int64_t n, int64_t k, bool bias)
 {
     if (!bias) {
         tally_product(t, rows, n, k, false);
+        return;
+    }
+    if (rows >= LT_MOST || n >= LT_MOST || k >= LT_MOST) { /* the bias goes first */
+        tally_kernels(t, 1, GPU_FLOAT * ((double)n + (double)rows * (double)n));
+        tally_product(t, rows, n, k, true);
         return;
     }
     double read = (double)rows * (double)k + (double)k * (double)n + (double)n;

@@ -29,6 +29,7 @@
 
 static GradRule *const rules[OP_COUNT] = {
 #define OP(ID, name, sig) [OP_##ID] = grad_##name,
+#define PART(ID, name) [OP_##ID] = grad_##name,
 #define MAP(ID, name, sig, expr) [OP_##ID] = grad_##name,
 #include "ops.def"
 };
@@ -90,7 +91,9 @@ ValueId grad_op(Grad *c, OpKind kind, const Attr *attr, const ValueId *in, int n
     Graph *g = c->g;
     Value shape = g->values.at[like];
     bool batched = shape.batched;
-    OpId id = graph_add_op(g, backward_op(c, kind, attr), in, nin, 1, DT_F32, shape.shape, batched);
+    /* gradients of weights are f32, those of tensors as wide as the tensor */
+    Dtype type = shape.kind != VALUE_WEIGHT && dtype_is_half(shape.type) ? shape.type : DT_F32;
+    OpId id = graph_add_op(g, backward_op(c, kind, attr), in, nin, 1, type, shape.shape, batched);
     ValueId out = g->ops.at[id].out[0];
     /* a gradient is called after the tensor that it is the gradient of */
     if (shape.name || shape.def == NONE)
@@ -98,6 +101,24 @@ ValueId grad_op(Grad *c, OpKind kind, const Attr *attr, const ValueId *in, int n
     else
         g->values.at[out].name = op_name(g->ops.at[shape.def].kind);
     return out;
+}
+
+ValueId grad_result(Grad *c, ValueId v, ValueId like)
+{
+    Graph *g = c->g;
+    Op *op = &g->ops.at[g->values.at[v].def];
+    Value x = g->values.at[v], shape = g->values.at[like];
+    x.type = shape.type;
+    x.shape = shape.shape;
+    x.batched = shape.batched;
+    x.name = shape.name          ? shape.name
+             : shape.def == NONE ? NULL
+                                 : op_name(g->ops.at[shape.def].kind);
+    ValueId *out = ARENA_ARRAY(g->arena, ValueId, op->nout + 1);
+    memcpy(out, op->out, sizeof *out * (size_t)op->nout);
+    out[op->nout++] = graph_add_value(g, x);
+    op->out = out;
+    return out[op->nout - 1];
 }
 
 ValueId grad_op1(Grad *c, OpKind kind, ValueId like, ValueId a)
@@ -128,7 +149,9 @@ static ValueId reduce_to(Grad *c, ValueId d, ValueId like)
     if (dims == 0 && !batch)
         return d;
     Attr attr = {.dims = dims, .batch = batch, .scale = 1};
-    return grad_op(c, OP_SUM, &attr, &d, 1, like);
+    ValueId sum = grad_op(c, OP_SUM, &attr, &d, 1, like);
+    c->g->values.at[sum].type = DT_F32;
+    return sum;
 }
 
 static bool accumulates(const Op *op)
@@ -159,6 +182,8 @@ void grad_give(Grad *c, int i, ValueId d)
         make_weight_grad(c, d, to);
         return;
     }
+    if (c->g->values.at[d].type != c->g->values.at[to].type)
+        d = grad_op1(c, OP_CAST, to, d);
     c->grad[to] = c->grad[to] == NONE ? d : grad_op2(c, OP_ADD, to, c->grad[to], d);
 }
 
@@ -199,7 +224,7 @@ static void find_needs(Grad *c, int nops, int nvalues)
         for (int i = 0; i < op->nin; i++)
             any = any || (op->in[i] != NONE && c->needs[op->in[i]]);
         for (int i = 0; i < op->nout; i++)
-            if (g->values.at[op->out[i]].type == DT_F32)
+            if (dtype_is_float(g->values.at[op->out[i]].type))
                 c->needs[op->out[i]] = any;
     }
 }
@@ -230,17 +255,48 @@ static void mark_phases(Graph *g, int first, const ValueId *grad, int nforward)
  *
  * Operations inside recompute { } run again at the start of their backward pass, from what
  * came into the region; so nothing that is made inside has to be kept. A region is a run of
- * such operations within one turn of a loop. */
+ * such operations within one turn of a loop. With recompute = full every layer is one, whatever
+ * it says inside. */
 
-static void find_regions(Grad *c, int nops)
+/* The layer that a frame is in: of the loops around it the innermost that no block lies around,
+ * or without loops the outermost block; 0, the model, where there is none. */
+static FrameId layer_of(const Graph *g, FrameId f)
+{
+    FrameId turn = 0, block = 0;
+    for (; f > 0; f = g->frames.at[f].parent) {
+        if (g->frames.at[f].kind == FRAME_BLOCK) {
+            block = f;
+            turn = 0;
+        } else if (turn == 0) {
+            turn = f;
+        }
+    }
+    return turn > 0 ? turn : block;
+}
+
+static void find_regions(Grad *c, int nops, bool full)
 {
     const Graph *g = c->g;
+    FrameId before = NONE; /* what bounds the region of the operation before */
     for (OpId o = 0, n = 0; o < nops; o++) {
-        const Op *op = &g->ops.at[o];
-        bool goes_on = o > 0 && g->ops.at[o - 1].recompute &&
-                       graph_turn_of(g, g->ops.at[o - 1].frame) == graph_turn_of(g, op->frame);
-        c->region[o] = !op->recompute ? NONE : goes_on ? n : ++n;
+        Op *op = &g->ops.at[o];
+        FrameId layer = full ? layer_of(g, op->frame) : 0;
+        op->recompute = op->recompute || layer > 0;
+        FrameId bound = layer > 0 ? layer : op->recompute ? graph_turn_of(g, op->frame) : NONE;
+        if (bound != NONE && bound != before)
+            n++;
+        c->region[o] = bound == NONE ? NONE : n;
+        before = bound;
     }
+}
+
+static void warn_nothing_recomputed(const Grad *c, int nops, const Settings *s, Diag *d)
+{
+    for (OpId o = 0; o < nops; o++)
+        if (c->region[o] != NONE)
+            return;
+    diag_warning(d, s->parallel.recompute_at, "recompute = full finds no layers to compute again");
+    diag_help(d, "layers are the turns of a for statement, or calls of blocks");
 }
 
 /* Copies the operations of the region that ends with `last` into the backward pass. */
@@ -318,7 +374,7 @@ static void note_originals(const Grad *c)
             g->original[c->again[v]] = v;
 }
 
-bool differentiate(Graph *g, int64_t batch, Diag *d)
+bool differentiate(Graph *g, const Settings *s, Diag *d)
 {
     int nops = g->ops.n, nvalues = g->values.n;
     Grad c = {.g = g,
@@ -330,7 +386,9 @@ bool differentiate(Graph *g, int64_t batch, Diag *d)
               .region = ARENA_ARRAY(g->arena, int, nops + 1)};
     for (int v = 0; v < nvalues; v++)
         c.grad[v] = c.again[v] = NONE;
-    find_regions(&c, nops);
+    find_regions(&c, nops, s->parallel.recompute == RECOMPUTE_FULL);
+    if (s->parallel.recompute == RECOMPUTE_FULL)
+        warn_nothing_recomputed(&c, nops, s, d);
     int region = NONE; /* under way */
     find_needs(&c, nops, nvalues);
     if (!c.needs[g->loss]) {
@@ -339,7 +397,8 @@ bool differentiate(Graph *g, int64_t batch, Diag *d)
         return false;
     }
     c.forward = g->values.at[g->loss].def;
-    Attr seed = {.scale = 1.0 / (double)batch};
+    Attr seed = {.scale = 1.0 / (double)s->train.batch,
+                 .scaled = s->train.precision == PRECISION_F16};
     c.grad[g->loss] = grad_op(&c, OP_FILL, &seed, NULL, 0, g->loss);
     for (OpId o = nops - 1; o >= 0; o--) {
         const Op *op = &g->ops.at[o];

@@ -78,12 +78,15 @@ const char *emit_number(Emit *e, double x);
 const char *emit_shortest(Emit *e, double x, int most);
 const char *emit_count(Emit *e, bool batched, int64_t each);
 const char *emit_ctype(const Emit *e, Dtype t);
+const char *emit_half_kind(Dtype t);        /* "HALF_BF16" */
 const char *emit_shape(Emit *e, ValueId v); /* "[8, 1024]" with the batch */
 
 /* -- parts of a stage */
 void emit_op(Emit *e, const Call *c); /* emit_ops.c: by the operation's row */
 void emit_maps(Emit *e);              /* emit_map.c: the fused loops */
 void emit_fused_call(Emit *e, const Call *c);
+/* The argument that hands a kernel its tail. */
+void emit_tail(Emit *e, const Call *c);
 /* emit_schedule.c: a list, or of a step's list what comes before the update, or the update. */
 typedef enum { SCHEDULE_ALL, SCHEDULE_PASSES, SCHEDULE_UPDATE } SchedulePart;
 void emit_schedule(Emit *e, const ActionList *list, SchedulePart part, bool eval);

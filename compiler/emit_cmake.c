@@ -91,6 +91,7 @@ static EmittedFile cmake_cuda(const Program *p)
                 "  target_sources(trainer PRIVATE fused.cu)\n"
                 "  set_source_files_properties(fused.cu PROPERTIES COMPILE_OPTIONS -fmad=false)\n"
                 "endif()\n"
+                "target_include_directories(trainer PRIVATE ${MDL_HOME}/share/mdl/kernels)\n"
                 "target_link_directories(trainer PRIVATE ${MDL_HOME}/lib/mdl)\n"
                 "target_link_libraries(trainer PRIVATE mdl_rt_cuda kernels_cuda%s mdl_kernels\n"
                 "                      jansson xxhash z pthread m)\n"

@@ -34,6 +34,8 @@ static const char *event_name(Emit *e, const Action *a)
         return arena_printf(e->arena, "e_%s", emit_link_function(e, "sent", a->link));
     case ACT_RECV:
         return arena_printf(e->arena, "e_%s", emit_link_function(e, "received", a->link));
+    case ACT_ROUND:
+        return "e_round_weights";
     case ACT_REDUCE:
         return "e_reduce_tied";
     default:

@@ -8,7 +8,11 @@
  *
  * Where no operand is broadcast it is one flat loop. Else the dimensions are collapsed to
  * [rows, inner], rows being walked one by one and each operand stepping through inner or
- * standing still. */
+ * standing still.
+ *
+ * A loop that is the tail of a kernel is a function of a part of one row, which the kernel calls:
+ *
+ *     static void fused_gelu_tile(void *args, int64_t r, int64_t from, int64_t to) … */
 #include <ctype.h>
 #include <string.h>
 
@@ -36,7 +40,39 @@ static void operand_strides(const Emit *e, ValueId v, int rank, const int64_t *d
     stride[0] = own[0] == dim[0] && own[0] != 1 ? step : 0;
 }
 
-/* Neighbouring dimensions become one where every operand walks them as one. */
+static const Op *op_of(const Emit *e, const Call *c)
+{
+    return &e->p->graph->ops.at[c->op];
+}
+
+static const char *type_of(const Emit *e, const Ref *r)
+{
+    return emit_ctype(e, e->p->graph->values.at[r->value].type);
+}
+
+/* Runs inside of a kernel, row by row; on GPUs tails are kernels of their own. */
+static bool is_tile(const Emit *e, const Call *c)
+{
+    return has_tail(op_of(e, c)) && !e->gpu;
+}
+
+Call map_call(const Emit *e, const Call *c)
+{
+    const Op *op = op_of(e, c);
+    if (!has_tail(op))
+        return *c;
+    const int first = tail_operands(op->kind);
+    Call map = *c;
+    map.nin = c->nin - first + 1;
+    map.nout = ((const MapProgram *)op->map)->nout;
+    map.in = ARENA_ARRAY(e->arena, Ref, map.nin);
+    map.in[0] = c->out[tail_result(op)];
+    memcpy(map.in + 1, c->in + first, sizeof *map.in * (size_t)(map.nin - 1));
+    return map;
+}
+
+/* Neighbouring dimensions become one where every operand walks them as one; a tile's rows are
+ * those of the last dimension. */
 Space map_space(const Emit *e, const Call *c)
 {
     int64_t dim[MAX_RANK + 1], stride[2 * MAP_MAX_INSTRS][MAX_RANK + 1];
@@ -46,9 +82,10 @@ Space map_space(const Emit *e, const Call *c)
         if (c->in[k].buffer != NONE)
             operand_strides(e, c->in[k].value, rank, dim, stride[k]);
     for (int i = 0; i < rank; i++) {
-        if (dim[i] == 1)
+        const bool row = i == rank - 1 && is_tile(e, c);
+        if (dim[i] == 1 && !row)
             continue;
-        bool join = s.rank > 0;
+        bool join = s.rank > 0 && !row;
         for (int k = 0; k < c->nin && join; k++)
             if (c->in[k].buffer != NONE)
                 join = s.stride[k][s.rank - 1] == stride[k][i] * dim[i];
@@ -62,7 +99,7 @@ Space map_space(const Emit *e, const Call *c)
         s.rank = 1;
         s.dim[0] = 1;
     }
-    s.flat = s.rank == 1;
+    s.flat = s.rank == 1 && !is_tile(e, c);
     return s;
 }
 
@@ -78,7 +115,8 @@ static bool same_call(const Emit *e, const Call *a, const Call *b)
 {
     const Graph *g = e->p->graph;
     const Op *x = &g->ops.at[a->op], *y = &g->ops.at[b->op];
-    if (a->nin != b->nin || !map_equal(x->map, y->map))
+    if (a->nin != b->nin || a->nout != b->nout || !map_equal(x->map, y->map) ||
+        is_tile(e, a) != is_tile(e, b))
         return false;
     Space s = map_space(e, a), t = map_space(e, b);
     if (s.rank != t.rank || (!s.flat && memcmp(s.dim, t.dim, sizeof s.dim) != 0))
@@ -101,7 +139,7 @@ static bool same_call(const Emit *e, const Call *a, const Call *b)
 /* "fused_add_gelu", with a number where another loop has the name already. */
 static const char *loop_name(Emit *e, const Call *c)
 {
-    const MapProgram *map = e->p->graph->ops.at[c->op].map;
+    const MapProgram *map = op_of(e, c)->map;
     Text t = {.arena = e->arena};
     text_add(&t, "fused");
     for (int i = 0; i < map->n && i < 3; i++)
@@ -123,7 +161,7 @@ static int map_number(Emit *e, const Call *c)
     for (int i = 0; i < e->maps->n; i++)
         if (same_call(e, e->maps->at[i].call, c))
             return i;
-    MapEntry entry = {c, loop_name(e, c), e->stage};
+    MapEntry entry = {arena_copy(e->arena, c, sizeof *c), loop_name(e, c), e->stage};
     VEC_PUSH(e->arena, e->maps, entry);
     return e->maps->n - 1;
 }
@@ -153,18 +191,38 @@ const char *map_expression(Emit *e, const MapInstr *x, const Call *c)
     return t.at;
 }
 
+/* What an operand is read as: 16 bits are widened. */
+static void print_load(Emit *e, const Call *c, int k, const char *from)
+{
+    const Dtype t = e->p->graph->values.at[c->in[k].value].type;
+    if (dtype_is_half(t))
+        emit_line(e, "const float a%d = mdl_from_%s(%s);", k, dtype_name(t), from);
+    else
+        emit_line(e, "const %s a%d = %s;", emit_ctype(e, t), k, from);
+}
+
 /* Loads, arithmetic, stores of one element. */
 static void print_element(Emit *e, const Call *c, const MapProgram *map, const Space *s,
                           const char *index)
 {
     for (int k = 0; k < c->nin; k++)
         if (c->in[k].buffer != NONE && s->stride[k][s->rank - 1] != 0)
-            emit_line(e, "const %s a%d = x%d[%s];",
-                      emit_ctype(e, e->p->graph->values.at[c->in[k].value].type), k, k, index);
-    for (int i = 0; i < map->n; i++)
-        emit_line(e, "const %s t%d = %s;", e->real, i, map_expression(e, &map->instr[i], c));
-    for (int i = 0; i < map->nout; i++)
-        emit_line(e, "y%d[%s] = t%d;", i, index, map->out[i]);
+            print_load(e, c, k, arena_printf(e->arena, "x%d[%s]", k, index));
+    for (int i = 0; i < map->n; i++) {
+        const MapInstr *x = &map->instr[i];
+        const char *round = dtype_is_half(x->type)
+                                ? arena_printf(e->arena, "mdl_round_%s", dtype_name(x->type))
+                                : "";
+        emit_line(e, *round ? "const %s t%d = %s(%s);" : "const %s t%d = %s%s;", e->real, i, round,
+                  map_expression(e, x, c));
+    }
+    for (int i = 0; i < map->nout; i++) {
+        const Dtype t = map->instr[map->out[i]].type;
+        if (dtype_is_half(t))
+            emit_line(e, "y%d[%s] = mdl_to_%s(t%d);", i, index, dtype_name(t), map->out[i]);
+        else
+            emit_line(e, "y%d[%s] = t%d;", i, index, map->out[i]);
+    }
 }
 
 /* Offset of row r for strides over the outer dimensions. */
@@ -196,26 +254,25 @@ static void declare_operands(Emit *e, const Call *c, const MapProgram *map)
     emit_line(e, "typedef struct {");
     e->indent++;
     for (int i = 0; i < map->nout; i++)
-        emit_line(e, "%s *y%d;", e->real, i);
+        emit_line(e, "%s *y%d;", type_of(e, &c->out[i]), i);
     for (int k = 0; k < c->nin; k++)
         if (c->in[k].buffer != NONE)
-            emit_line(e, "const %s *x%d;",
-                      emit_ctype(e, e->p->graph->values.at[c->in[k].value].type), k);
+            emit_line(e, "const %s *x%d;", type_of(e, &c->in[k]), k);
     e->indent--;
 }
 
 static void print_flat(Emit *e, const Call *c, const MapProgram *map, const Space *s)
 {
     for (int i = 0; i < map->nout; i++)
-        emit_line(e, "%s *y%d = t->y%d;", e->real, i, i);
+        emit_line(e, "%s *y%d = t->y%d;", type_of(e, &c->out[i]), i, i);
     for (int k = 0; k < c->nin; k++) {
         if (c->in[k].buffer == NONE)
             continue;
-        const char *type = emit_ctype(e, e->p->graph->values.at[c->in[k].value].type);
+        const char *type = type_of(e, &c->in[k]);
         if (s->stride[k][0] != 0)
             emit_line(e, "const %s *x%d = t->x%d;", type, k, k);
         else
-            emit_line(e, "const %s a%d = *t->x%d;", type, k, k);
+            print_load(e, c, k, arena_printf(e->arena, "*t->x%d", k));
     }
     text_add(e->out, "#pragma GCC ivdep\n");
     emit_line(e, "for (int64_t n = from; n < to; n++) {");
@@ -224,31 +281,58 @@ static void print_flat(Emit *e, const Call *c, const MapProgram *map, const Spac
     emit_close(e);
 }
 
-static void print_rows(Emit *e, const Call *c, const MapProgram *map, const Space *s)
+/* A line, or two where it is long: the second begins with a "+". */
+static void emit_sum(Emit *e, char *line)
+{
+    char *cut = NULL;
+    for (char *at = strstr(line, " + "); at && at - line + 4 * e->indent < 96;
+         at = strstr(at + 1, " + "))
+        cut = at;
+    if (cut && strlen(line) + (size_t)(4 * e->indent) > 100) {
+        *cut = 0;
+        emit_line(e, "%s", line);
+        emit_line(e, "    %s", cut + 1);
+    } else {
+        emit_line(e, "%s", line);
+    }
+}
+
+/* Row r of the results and operands, its elements `from` to `to`. */
+static void print_row(Emit *e, const Call *c, const MapProgram *map, const Space *s,
+                      const char *from, const char *to)
 {
     int64_t inner = s->dim[s->rank - 1];
-    emit_line(e, "for (int64_t r = from; r < to; r++) {");
-    e->indent++;
     for (int i = 0; i < map->nout; i++)
-        emit_line(e, "%s *y%d = t->y%d + r * %lld;", e->real, i, i, (long long)inner);
+        emit_line(e, "%s *y%d = t->y%d + r * %lld;", type_of(e, &c->out[i]), i, i,
+                  (long long)inner);
     for (int k = 0; k < c->nin; k++) {
         if (c->in[k].buffer == NONE)
             continue;
-        const char *type = emit_ctype(e, e->p->graph->values.at[c->in[k].value].type);
+        const char *type = type_of(e, &c->in[k]);
         const char *offset = map_row_offset(e, s, s->stride[k]);
+        bool sum = strchr(offset, '/') || strchr(offset, '%') || strchr(offset, '+');
         if (s->stride[k][s->rank - 1] == 0)
-            emit_line(e, "const %s a%d = t->x%d[%s];", type, k, k, offset);
+            print_load(e, c, k, arena_printf(e->arena, "t->x%d[%s]", k, offset));
+        else if (strcmp(offset, "0") == 0)
+            emit_line(e, "const %s *x%d = t->x%d;", type, k, k);
         else
-            emit_line(e, "const %s *x%d = t->x%d + %s;", type, k, k,
-                      strchr(offset, '/') || strchr(offset, '%')
-                          ? arena_printf(e->arena, "(%s)", offset)
-                          : offset);
+            emit_sum(e, arena_printf(e->arena,
+                                     sum ? "const %s *x%d = t->x%d + (%s);"
+                                         : "const %s *x%d = t->x%d + %s;",
+                                     type, k, k, offset));
     }
     text_add(e->out, "#pragma GCC ivdep\n");
-    emit_line(e, "for (int64_t n = 0; n < %lld; n++) {", (long long)inner);
+    emit_line(e, "for (int64_t n = %s; n < %s; n++) {", from, to);
     e->indent++;
     print_element(e, c, map, s, "n");
     emit_close(e);
+}
+
+static void print_rows(Emit *e, const Call *c, const MapProgram *map, const Space *s)
+{
+    emit_line(e, "for (int64_t r = from; r < to; r++) {");
+    e->indent++;
+    print_row(e, c, map, s, "0", arena_printf(e->arena, "%lld", (long long)s->dim[s->rank - 1]));
     emit_close(e);
 }
 
@@ -260,16 +344,14 @@ static void print_entry(Emit *e, const Call *c, const MapProgram *map, const Spa
     emit_call(e, name);
     emit_arg(e, "Stage *s");
     emit_arg(e, "int64_t n");
-    Text values = {.arena = e->arena};
-    for (int i = 0; i < map->nout; i++) {
-        emit_arg(e, "%s *y%d", e->real, i);
-        text_printf(&values, "%sy%d", i ? ", " : "", i);
-    }
+    int last = NONE; /* operand in memory */
+    for (int i = 0; i < map->nout; i++)
+        emit_arg(e, "%s *y%d", type_of(e, &c->out[i]), i);
     for (int k = 0; k < c->nin; k++) {
         if (c->in[k].buffer == NONE)
             continue;
-        emit_arg(e, "const %s *x%d", emit_ctype(e, e->p->graph->values.at[c->in[k].value].type), k);
-        text_printf(&values, ", x%d", k);
+        emit_arg(e, "const %s *x%d", type_of(e, &c->in[k]), k);
+        last = k;
     }
     emit_end(e, "static void ", "");
     emit_line(e, "{");
@@ -279,19 +361,32 @@ static void print_entry(Emit *e, const Call *c, const MapProgram *map, const Spa
     emit_arg(e, "n");
     emit_arg(e, "%lld", (long long)(grain > 0 ? grain : 1));
     emit_arg(e, "%s_range", name);
-    emit_arg(e, "&(%s_args){%s}", name, values.at);
+    for (int i = 0; i < map->nout; i++) {
+        const char *open = i ? "" : arena_printf(e->arena, "&(%s_args){", name);
+        emit_arg(e, "%sy%d%s", open, i, last == NONE && i == map->nout - 1 ? "}" : "");
+    }
+    for (int k = 0; k <= last; k++)
+        if (c->in[k].buffer != NONE)
+            emit_arg(e, "x%d%s", k, k == last ? "}" : "");
     emit_end(e, "", ";");
     emit_close(e);
 }
 
 static void print_map(Emit *e, const Call *c, const char *name)
 {
-    const Op *op = &e->p->graph->ops.at[c->op];
-    const MapProgram *map = op->map;
+    const MapProgram *map = op_of(e, c)->map;
     Space s = map_space(e, c);
-    emit_source_comment(e, op->at);
+    emit_source_comment(e, map->at);
     declare_operands(e, c, map);
     emit_line(e, "} %s_args;", name);
+    if (is_tile(e, c)) {
+        emit_open(e, "static void %s_tile(void *args, int64_t r, int64_t from, int64_t to)", name);
+        emit_line(e, "const %s_args *t = args;", name);
+        print_row(e, c, map, &s, "from", "to");
+        emit_close(e);
+        emit_blank(e);
+        return;
+    }
     emit_open(e, "static void %s_range(void *args, int64_t from, int64_t to)", name);
     emit_line(e, "const %s_args *t = args;", name);
     if (s.flat)
@@ -309,12 +404,12 @@ void map_collect(Emit *e, void (*print)(Emit *e, const Call *c, const char *name
         for (int k = 0; k < RUN_KINDS; k++) {
             const Run *run = &e->p->chunks.at[e->d->chunks.at[i]].run[k];
             for (int n = 0; n < run->calls.n; n++) {
-                const Call *c = &run->calls.at[n];
-                if (c->kind != CALL_OP || e->p->graph->ops.at[c->op].kind != OP_FUSED)
+                if (run->calls.at[n].kind != CALL_OP || !op_of(e, &run->calls.at[n])->map)
                     continue;
+                Call c = map_call(e, &run->calls.at[n]);
                 int before = e->maps->n;
-                if (map_number(e, c) == before)
-                    print(e, c, e->maps->at[before].name);
+                if (map_number(e, &c) == before)
+                    print(e, e->maps->at[before].call, e->maps->at[before].name);
             }
         }
 }
@@ -342,4 +437,20 @@ void emit_fused_call(Emit *e, const Call *c)
         if (c->in[k].buffer != NONE)
             emit_arg_ref(e, &c->in[k]);
     emit_kernel_end(e);
+}
+
+/* A list in braces, an argument at a time, so that it may go on in the next line. */
+void emit_tail(Emit *e, const Call *c)
+{
+    Call map = map_call(e, c);
+    const char *name = e->maps->at[map_number(e, &map)].name;
+    emit_arg(e, "&(Tail){%s_tile", name);
+    for (int i = 0; i < map.nout; i++)
+        emit_arg(e, i ? "%s%s" : "&(%s_args){%s", i ? "" : name, emit_ref(e, &map.out[i]));
+    int last = map.nin - 1;
+    while (last >= 0 && map.in[last].buffer == NONE)
+        last--;
+    for (int k = 0; k <= last; k++)
+        if (map.in[k].buffer != NONE)
+            emit_arg(e, k == last ? "%s}}" : "%s", emit_ref(e, &map.in[k]));
 }

@@ -13,6 +13,9 @@ typedef struct {
     bool flat; /* every operand is whole or one number */
 } Space;
 
+/* The loop of a call as a call of its own: of a tail, operand 0 is where the kernel's own result
+ * is. */
+Call map_call(const Emit *e, const Call *c);
 /* Neighbouring dimensions become one where every operand walks them as one. */
 Space map_space(const Emit *e, const Call *c);
 /* Whether numbers of elements, and of threads past the last, fit 32 bits. */

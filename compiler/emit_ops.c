@@ -6,27 +6,27 @@
 
 void spell_linear(Emit *e, const Call *c, const Op *op)
 {
-    BEGIN("linear_forward", OUT(0), IN(0), IN(1), IN(2));
+    BEGIN_THEN(IN(0), "linear_forward", IN(0), IN(1), IN(2));
     arg_rows(e, IN(0));
     arg_int(e, last(shape(e, IN(0))));
     arg_int(e, last(shape(e, OUT(0))));
     arg_bool(e, op->attr.transposed);
-    END();
+    end_then(e, c, op, IN(0));
 }
 
 void spell_linear_dx(Emit *e, const Call *c, const Op *op)
 {
-    BEGIN("linear_backward_input", OUT(0), IN(0), IN(1));
+    BEGIN_THEN(IN(0), "linear_backward_input", IN(0), IN(1));
     arg_rows(e, IN(0));
     arg_int(e, last(shape(e, OUT(0))));
     arg_int(e, last(shape(e, IN(0))));
     arg_bool(e, op->attr.transposed);
-    END();
+    end_then(e, c, op, IN(0));
 }
 
 void spell_linear_dw(Emit *e, const Call *c, const Op *op)
 {
-    BEGIN("linear_backward_weight", OUT(0), IN(0), IN(1));
+    BEGIN_LIKE(IN(0), "linear_backward_weight", OUT(0), IN(0), IN(1));
     arg_rows(e, IN(0));
     arg_int(e, last(shape(e, IN(1))));
     arg_int(e, last(shape(e, IN(0))));
@@ -91,7 +91,7 @@ void spell_conv2d_dw(Emit *e, const Call *c, const Op *op)
 
 void spell_layernorm(Emit *e, const Call *c, const Op *op)
 {
-    BEGIN("layernorm_forward", OUT(0), OUT(1), OUT(2), IN(0), IN(1), IN(2));
+    BEGIN_LIKE(OUT(0), "layernorm_forward", OUT(0), OUT(1), OUT(2), IN(0), IN(1), IN(2));
     arg_rows(e, IN(0));
     arg_int(e, last(shape(e, IN(0))));
     emit_arg(e, "%s", emit_number(e, op->attr.eps));
@@ -100,11 +100,10 @@ void spell_layernorm(Emit *e, const Call *c, const Op *op)
 
 void spell_layernorm_dx(Emit *e, const Call *c, const Op *op)
 {
-    (void)op;
-    BEGIN("layernorm_backward_input", OUT(0), IN(0), IN(1), IN(2), IN(3), IN(4));
+    BEGIN_THEN(IN(0), "layernorm_backward_input", IN(0), IN(1), IN(2), IN(3), IN(4));
     arg_rows(e, IN(1));
     arg_int(e, last(shape(e, IN(1))));
-    END();
+    end_then(e, c, op, IN(0));
 }
 
 void spell_layernorm_dw(Emit *e, const Call *c, const Op *op)
@@ -112,7 +111,7 @@ void spell_layernorm_dw(Emit *e, const Call *c, const Op *op)
     (void)op;
     const Ref absent = {.buffer = NONE, .entry = NONE, .value = NONE};
     const Ref *bias = c->nout > 1 ? OUT(1) : &absent;
-    BEGIN("layernorm_backward_weight", OUT(0), bias, IN(0), IN(1), IN(2), IN(3));
+    BEGIN_LIKE(IN(0), "layernorm_backward_weight", OUT(0), bias, IN(0), IN(1), IN(2), IN(3));
     arg_rows(e, IN(1));
     arg_int(e, last(shape(e, IN(1))));
     arg_accumulate(e, OUT(0));
@@ -121,7 +120,7 @@ void spell_layernorm_dw(Emit *e, const Call *c, const Op *op)
 
 void spell_rmsnorm(Emit *e, const Call *c, const Op *op)
 {
-    BEGIN("rmsnorm_forward", OUT(0), OUT(1), IN(0), IN(1));
+    BEGIN_LIKE(OUT(0), "rmsnorm_forward", OUT(0), OUT(1), IN(0), IN(1));
     arg_rows(e, IN(0));
     arg_int(e, last(shape(e, IN(0))));
     emit_arg(e, "%s", emit_number(e, op->attr.eps));
@@ -130,17 +129,16 @@ void spell_rmsnorm(Emit *e, const Call *c, const Op *op)
 
 void spell_rmsnorm_dx(Emit *e, const Call *c, const Op *op)
 {
-    (void)op;
-    BEGIN("rmsnorm_backward_input", OUT(0), IN(0), IN(1), IN(2), IN(3));
+    BEGIN_THEN(IN(0), "rmsnorm_backward_input", IN(0), IN(1), IN(2), IN(3));
     arg_rows(e, IN(1));
     arg_int(e, last(shape(e, IN(1))));
-    END();
+    end_then(e, c, op, IN(0));
 }
 
 void spell_rmsnorm_dw(Emit *e, const Call *c, const Op *op)
 {
     (void)op;
-    BEGIN("rmsnorm_backward_weight", OUT(0), IN(0), IN(1), IN(2));
+    BEGIN_LIKE(IN(0), "rmsnorm_backward_weight", OUT(0), IN(0), IN(1), IN(2));
     arg_rows(e, IN(1));
     arg_int(e, last(shape(e, IN(1))));
     arg_accumulate(e, OUT(0));
@@ -222,7 +220,7 @@ static void arg_logits(Emit *e, const Ref *logits)
 void spell_cross_entropy(Emit *e, const Call *c, const Op *op)
 {
     (void)op;
-    BEGIN("cross_entropy_forward", OUT(0), OUT(1), IN(0), IN(1));
+    BEGIN_LIKE(IN(0), "cross_entropy_forward", OUT(0), OUT(1), IN(0), IN(1));
     arg_logits(e, IN(0));
     END();
 }
@@ -230,7 +228,7 @@ void spell_cross_entropy(Emit *e, const Call *c, const Op *op)
 void spell_cross_entropy_dx(Emit *e, const Call *c, const Op *op)
 {
     (void)op;
-    BEGIN("cross_entropy_backward", OUT(0), IN(0), IN(1), IN(2), IN(3));
+    BEGIN_LIKE(IN(0), "cross_entropy_backward", OUT(0), IN(0), IN(1), IN(2), IN(3));
     arg_logits(e, IN(0));
     END();
 }
@@ -238,13 +236,14 @@ void spell_cross_entropy_dx(Emit *e, const Call *c, const Op *op)
 void spell_accuracy(Emit *e, const Call *c, const Op *op)
 {
     (void)op;
-    BEGIN("accuracy_forward", OUT(0), IN(0), IN(1));
+    BEGIN_LIKE(IN(0), "accuracy_forward", OUT(0), IN(0), IN(1));
     arg_logits(e, IN(0));
     END();
 }
 
 static EmitRule *const rules[OP_COUNT] = {
 #define OP(ID, name, sig) [OP_##ID] = spell_##name,
+#define PART(ID, name) [OP_##ID] = spell_##name,
 #define INNER(ID, name) [OP_##ID] = spell_##name,
 #include "ops.def"
 };

@@ -257,7 +257,8 @@ static void print_item(Emit *e, const Item *x, const char *m)
         break;
     case ITEM_OTHER:
         emit_line(e, "TRY(%s(s));",
-                  x->id == ACT_REDUCE   ? "reduce_tied"
+                  x->id == ACT_ROUND    ? "round_weights"
+                  : x->id == ACT_REDUCE ? "reduce_tied"
                   : x->id == ACT_CLIP   ? "clip"
                   : x->id == ACT_UPDATE ? "update"
                                         : "unknown");

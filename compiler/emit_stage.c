@@ -43,6 +43,12 @@ static const char *layers_of(Emit *e)
     return arena_printf(e->arena, "%s ... %s", first, last);
 }
 
+static bool uses_halves(const Program *p)
+{
+    Precision precision = p->model->settings.train.precision;
+    return precision == PRECISION_BF16 || precision == PRECISION_F16;
+}
+
 static void print_header(Emit *e)
 {
     const Program *p = e->p;
@@ -77,6 +83,8 @@ static void print_header(Emit *e)
     }
     emit_line(e, " */");
     emit_line(e, e->gpu ? "#include <rt_cuda.h>" : "#include <rt.h>");
+    if (uses_halves(p))
+        emit_line(e, "#include <half.h>");
     if (!e->gpu)
         emit_line(e, "#include <vmath.h>");
     else if (p->transfer == TRANSFER_NCCL && p->links.n)
@@ -154,7 +162,10 @@ static void print_buffer(Emit *e, int number)
         emit_line(e, "%s %s", line, what);
     } else {
         emit_line(e, "%s", what);
-        emit_line(e, "%s", line);
+        if (strlen(line) <= 100)
+            emit_line(e, "%s", line);
+        else
+            emit_line(e, "#define %s \\\n    AT(s, %s, %s)", macro, type, t.at);
     }
 }
 
@@ -364,11 +375,38 @@ static void per_weight(Emit *e, const WeightRun *r, const char *name, bool norm,
         e->indent--;
 }
 
+static void print_round(Emit *e)
+{
+    if (!device_rounds(e->d))
+        return;
+    emit_line(e, "/* The copies of the weights that products read. */");
+    emit_open(e, "static int round_weights(Stage *s)");
+    for (int i = 0; i < e->d->weights.n; i++) {
+        const WeightRun *r = &e->d->weights.at[i];
+        if (r->half == NONE)
+            continue;
+        if (r->count > 1)
+            emit_line(e, "for (int i = 0; i < %d; i++)", r->count);
+        e->indent += r->count > 1;
+        emit_kernel(e, "half_round");
+        emit_arg(e, "%s",
+                 emit_half_kind(e->p->graph->values.at[e->d->buffers.at[r->half].value].type));
+        emit_arg(e, "%s", emit_buffer_member(e, r->half, "0", "i"));
+        emit_arg(e, "%s", emit_buffer_member(e, r->buffer, "0", "i"));
+        emit_arg(e, "%lld", (long long)weight_count(e, r));
+        emit_kernel_end(e);
+        e->indent -= r->count > 1;
+    }
+    emit_line(e, "return MDL_OK;");
+    emit_close(e);
+    emit_blank(e);
+}
+
 static void print_update(Emit *e)
 {
     static const char *const names[] = {"sgd_update", "adam_update", "adamw_update"};
     const Train *t = &e->p->model->settings.train;
-    bool clip = t->clip_norm > 0, tied = false, any = false;
+    bool clip = program_clips(e->p), tied = false, any = false;
     for (int i = 0; i < e->d->weights.n; i++) {
         tied = tied || e->d->weights.at[i].ngrads > 1;
         any = any || e->d->weights.at[i].ngrads > 0;
@@ -408,6 +446,10 @@ static void print_update(Emit *e)
     if (!any)
         return;
     emit_open(e, "static int update(Stage *s)");
+    if (t->precision == PRECISION_F16) {
+        emit_line(e, "if (s->skip)");
+        emit_line(e, "    return MDL_OK;");
+    }
     emit_line(e, "phase_begin(s, 'U', 0, -1);");
     for (int i = 0; i < e->d->weights.n; i++) {
         const WeightRun *r = &e->d->weights.at[i];
@@ -528,6 +570,7 @@ static EmittedFile emit_stage(const Program *p, const Diag *diag, int stage, Map
         for (int k = 0; k < RUN_KINDS; k++)
             if (p->chunks.at[e.d->chunks.at[c]].has[k])
                 print_run(&e, (RunKind)k, e.d->chunks.at[c]);
+    print_round(&e);
     print_update(&e);
     print_step(&e);
     emit_line(&e, "/* Evaluation: forward only. */");

@@ -65,7 +65,16 @@ void spell_matmul(Emit *e, const Call *c, const Op *op)
     broadcast_strides(e, y, rank, sc);
     const Shape *x = shape(e, a);
     int64_t k = x->dim[x->rank - (op->attr.ta ? 2 : 1)];
-    BEGIN("matmul", y, a, b);
+    if (is_half(e, a)) {
+        emit_kernel(e, "matmul_half");
+        emit_arg(e, "%s", emit_half_kind(value(e, a)->type));
+        emit_arg_ref(e, y);
+        arg_bool(e, !is_half(e, y));
+        emit_arg_ref(e, a);
+        emit_arg_ref(e, b);
+    } else {
+        BEGIN("matmul", y, a, b);
+    }
     arg_bool(e, op->attr.ta);
     arg_bool(e, op->attr.tb);
     arg_int(e, dy[ry - 2]);
@@ -95,6 +104,82 @@ void spell_softmax_dx(Emit *e, const Call *c, const Op *op)
     END();
 }
 
+static void arg_offset(Emit *e, const Ref *r, int64_t offset)
+{
+    if (offset == 0)
+        emit_arg_ref(e, r);
+    else if (r->entry == NONE)
+        emit_arg(e, "%s + %lld", emit_ref(e, r), (long long)offset);
+    else
+        emit_arg(e, "(%s) + %lld", emit_ref(e, r), (long long)offset);
+}
+
+/* Part `part` of three that lie side by side in x, or x itself where they do not. */
+static void arg_part(Emit *e, const Ref *x, bool packed, int part)
+{
+    arg_offset(e, x, packed ? last(shape(e, x)) / 3 * part : 0);
+}
+
+/* The shapes of attention, from q, k and v or the one tensor of all. */
+static void arg_attention(Emit *e, const Ref *q, const Ref *k, const Ref *v, bool packed,
+                          const Attr *a)
+{
+    const Shape *x = shape(e, q), *y = shape(e, k);
+    int64_t t = x->dim[x->rank - 2], s = y->dim[y->rank - 2];
+    int64_t width = last(x) / a->heads / (packed ? 3 : 1), samples = 1;
+    for (int i = 0; i < x->rank - 2; i++)
+        samples *= x->dim[i];
+    emit_arg(e, "&(Attention){%s, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %s}",
+             emit_count(e, value(e, q)->batched, samples), (long long)t, (long long)s,
+             (long long)a->heads, (long long)a->kv_heads, (long long)width, (long long)last(x),
+             (long long)last(y), (long long)last(shape(e, v)), a->causal ? "true" : "false");
+}
+
+void spell_attention(Emit *e, const Call *c, const Op *op)
+{
+    bool packed = c->nin == 1;
+    const Ref *q = IN(0), *k = packed ? q : IN(1), *v = packed ? q : IN(2);
+    BEGIN_LIKE(IN(0), "attention_forward", OUT(0), OUT(1));
+    arg_part(e, q, packed, 0);
+    arg_part(e, k, packed, 1);
+    arg_part(e, v, packed, 2);
+    arg_attention(e, q, k, v, packed, &op->attr);
+    END();
+}
+
+void spell_attention_dx(Emit *e, const Call *c, const Op *op)
+{
+    bool packed = c->nin == 4;
+    const Ref *dq = OUT(0), *dk = packed ? dq : OUT(1), *dv = packed ? dq : OUT(2);
+    const Ref *q = IN(1), *k = packed ? q : IN(2), *v = packed ? q : IN(3);
+    begin(e, IN(0), "attention_backward", 0, NULL);
+    arg_part(e, dq, packed, 0);
+    arg_part(e, dk, packed, 1);
+    arg_part(e, dv, packed, 2);
+    emit_arg_ref(e, IN(0));
+    arg_part(e, q, packed, 0);
+    arg_part(e, k, packed, 1);
+    arg_part(e, v, packed, 2);
+    emit_arg_ref(e, IN(c->nin - 2));
+    emit_arg_ref(e, IN(c->nin - 1));
+    arg_attention(e, q, k, v, packed, &op->attr);
+    END();
+}
+
+void spell_rope(Emit *e, const Call *c, const Op *op)
+{
+    const Shape *x = shape(e, IN(0));
+    int64_t t = x->dim[x->rank - 2];
+    BEGIN_LIKE(IN(0), "rope", OUT(0), IN(0));
+    emit_arg_count(e, value(e, IN(0))->batched, shape_count(x) / t / last(x));
+    arg_int(e, t);
+    arg_int(e, op->attr.heads);
+    arg_int(e, last(x) / op->attr.heads);
+    emit_arg(e, "%s", emit_number(e, op->attr.base));
+    arg_bool(e, op->attr.inverse);
+    END();
+}
+
 /* The layer's path in turn i, as the runtime hashes it. */
 static void arg_path(Emit *e, const Call *c)
 {
@@ -114,7 +199,7 @@ static void arg_path(Emit *e, const Call *c)
 void spell_dropout(Emit *e, const Call *c, const Op *op)
 {
     bool batched = value(e, OUT(0))->batched;
-    BEGIN("dropout", OUT(0), IN(0));
+    BEGIN_LIKE(IN(0), "dropout", OUT(0), IN(0));
     emit_arg(e, "s->training ? %s : 0", emit_shortest(e, op->attr.p, 17));
     arg_path(e, c);
     e->used_m = e->used_m || batched;
@@ -149,7 +234,7 @@ static void arg_reduction(Emit *e, const Ref *x, unsigned dims, bool batch)
 
 void spell_sum(Emit *e, const Call *c, const Op *op)
 {
-    BEGIN("reduce_sum", OUT(0), IN(0));
+    BEGIN_LIKE(IN(0), "reduce_sum", OUT(0), IN(0));
     arg_reduction(e, IN(0), op->attr.dims, op->attr.batch);
     emit_arg(e, "%.17g", op->attr.scale);
     arg_accumulate(e, OUT(0));
@@ -173,7 +258,7 @@ void spell_max_dx(Emit *e, const Call *c, const Op *op)
 void spell_accumulate(Emit *e, const Call *c, const Op *op)
 {
     (void)op;
-    BEGIN("reduce_sum", OUT(0), IN(0));
+    BEGIN_LIKE(IN(0), "reduce_sum", OUT(0), IN(0));
     emit_arg(e, "1");
     int64_t n = shape_count(shape(e, IN(0)));
     emit_arg(e, "(const int64_t[])%s", list(e, &n, 1));
@@ -190,16 +275,6 @@ static void strides_of(const int64_t *dim, int rank, int64_t *stride)
         stride[i] = step;
         step *= dim[i];
     }
-}
-
-static void arg_offset(Emit *e, const Ref *r, int64_t offset)
-{
-    if (offset == 0)
-        emit_arg_ref(e, r);
-    else if (r->entry == NONE)
-        emit_arg(e, "%s + %lld", emit_ref(e, r), (long long)offset);
-    else
-        emit_arg(e, "(%s) + %lld", emit_ref(e, r), (long long)offset);
 }
 
 /* y + y0 and x + x0 are walked over dim[rank]; neighbours that are contiguous in both are
@@ -279,7 +354,7 @@ void spell_slice(Emit *e, const Call *c, const Op *op)
 
 void spell_slice_dx(Emit *e, const Call *c, const Op *op)
 {
-    BEGIN("fill", OUT(0));
+    BEGIN_LIKE(OUT(0), "fill", OUT(0));
     emit_arg(e, "0");
     arg_elements(e, OUT(0));
     END();
@@ -322,8 +397,8 @@ void spell_arange(Emit *e, const Call *c, const Op *op)
 
 void spell_fill(Emit *e, const Call *c, const Op *op)
 {
-    BEGIN("fill", OUT(0));
-    emit_arg(e, "%s", emit_number(e, op->attr.scale));
+    BEGIN_LIKE(OUT(0), "fill", OUT(0));
+    emit_arg(e, "%s%s", emit_number(e, op->attr.scale), op->attr.scaled ? " * s->loss_scale" : "");
     arg_elements(e, OUT(0));
     END();
 }

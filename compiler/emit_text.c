@@ -201,7 +201,12 @@ void emit_kernel_end(Emit *e)
 
 const char *emit_ctype(const Emit *e, Dtype t)
 {
-    return t == DT_I32 ? "int32_t" : t == DT_U8 ? "uint8_t" : e->real;
+    return t == DT_I32 ? "int32_t" : t == DT_U8 ? "uint8_t" : dtype_is_half(t) ? "half16" : e->real;
+}
+
+const char *emit_half_kind(Dtype t)
+{
+    return t == DT_BF16 ? "HALF_BF16" : "HALF_F16";
 }
 
 const char *emit_shortest(Emit *e, double x, int most)

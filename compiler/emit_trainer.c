@@ -20,6 +20,8 @@ static const char *fingerprint(const Program *p)
     }
     text_printf(&text, "%lld %lld %d", (long long)t->batch, (long long)p->microbatch,
                 (int)t->optimizer);
+    if (t->precision == PRECISION_BF16 || t->precision == PRECISION_F16)
+        text_printf(&text, " %d", (int)t->precision);
     return arena_printf(g->arena, "%016" PRIx64, (uint64_t)XXH64(text.at, text.n, 0));
 }
 
@@ -163,6 +165,8 @@ static void print_model(Emit *e)
     emit_line(e, "    .warmup = %lld,", (long long)t->warmup);
     emit_line(e, "    .min = %.17g,", t->min);
     emit_line(e, "    .clip_norm = %.17g,", t->clip_norm);
+    if (t->precision == PRECISION_F16)
+        emit_line(e, "    .loss_scaled = true,");
     if (p->transfer == TRANSFER_NCCL && p->links.n)
         emit_line(e, "    .nccl = &mdl_nccl,");
     if (p->transfer != TRANSFER_LINKS && emit_no_graph(p))

@@ -109,6 +109,22 @@ bool build_replace_file(const char *path, const char *text)
     return file_replace(path, text, strlen(text), 0666);
 }
 
+const char *folder_above(Arena *a, const char *file)
+{
+    char *self = realpath(file, NULL);
+    if (!self)
+        return NULL;
+    char *folder = arena_strndup(a, self, strlen(self));
+    free(self);
+    for (int i = 0; i < 2; i++) {
+        char *slash = strrchr(folder, '/');
+        if (!slash)
+            return NULL;
+        *slash = '\0';
+    }
+    return folder;
+}
+
 char *file_read(Arena *a, const char *path, size_t limit, size_t *size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);

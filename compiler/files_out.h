@@ -20,6 +20,10 @@ const char *scratch_make(Arena *a);
 /* Removes it with the files in it. NULL: nothing to do. */
 void scratch_remove(Arena *a, const char *dir);
 
+/* The folder above the one that the file is really in: where bin/NAME was installed; NULL: there
+ * is no such file. */
+const char *folder_above(Arena *a, const char *file);
+
 /* At most `limit` bytes; NULL with errno set. *size may be NULL. */
 char *file_read(Arena *a, const char *path, size_t limit, size_t *size);
 

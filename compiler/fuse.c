@@ -12,7 +12,12 @@
  * The arithmetic of an element is the same with and without fusing, so this does not
  * change a bit of any result; it saves passes over memory.
  *
- * A convolution that only a relu reads takes the relu into its last step.
+ * A convolution that only a relu reads takes the relu into its last step. Products with weights
+ * and backward norms take the loop that reads their result, as a tail that runs on every part of
+ * the result while it is in the cache.
+ *
+ * The gradient of the logits of a cross entropy is put in their place where nobody reads them
+ * any more.
  */
 #include "fuse.h"
 
@@ -31,15 +36,36 @@ typedef struct {
 
 bool map_equal(const MapProgram *a, const MapProgram *b)
 {
-    if (a->n != b->n || a->nout != b->nout)
+    if (a->n != b->n || a->nout != b->nout || a->own != b->own)
         return false;
     for (int i = 0; i < a->n; i++) {
         const MapInstr *x = &a->instr[i], *y = &b->instr[i];
-        if (x->kind != y->kind || x->noperands != y->noperands ||
+        if (x->kind != y->kind || x->type != y->type || x->noperands != y->noperands ||
             memcmp(x->operand, y->operand, sizeof x->operand) != 0)
             return false;
     }
     return memcmp(a->out, b->out, sizeof(int) * (size_t)a->nout) == 0;
+}
+
+bool maps_alike(const Op *a, const Op *b)
+{
+    return (!a->map && !b->map) || (a->map && b->map && map_equal(a->map, b->map));
+}
+
+int tail_operands(OpKind kind)
+{
+    switch (kind) {
+    case OP_LINEAR:
+        return 3;
+    case OP_LINEAR_DX:
+        return 2;
+    case OP_LAYERNORM_DX:
+        return 5;
+    case OP_RMSNORM_DX:
+        return 4;
+    default:
+        return 0;
+    }
 }
 
 static bool reads(const Op *op, int operands, ValueId v)
@@ -80,8 +106,10 @@ static void make_programs(Graph *g)
         if (!op_is_map(op->kind))
             continue;
         MapProgram *m = ARENA_NEW(g->arena, MapProgram);
+        m->at = op->at;
         m->n = m->nout = 1;
-        m->instr[0] = (MapInstr){.kind = op->kind, .noperands = op->nin};
+        m->instr[0] = (MapInstr){
+            .kind = op->kind, .type = g->values.at[op->out[0]].type, .noperands = op->nin};
         for (int i = 0; i < op->nin; i++)
             m->instr[0].operand[i] = ~i;
         op->kind = OP_FUSED;
@@ -95,11 +123,12 @@ static bool same_loop(const Graph *g, const Op *a, const Op *b)
     return x->batched == y->batched && shape_equal(&x->shape, &y->shape);
 }
 
-static bool can_merge(const Fuser *f, OpId producer, OpId consumer)
+/* Results of one shape, in one place and phase, and nobody between the two reads the first. */
+static bool adjoin(const Fuser *f, OpId producer, OpId consumer)
 {
     const Graph *g = f->g;
     const Op *p = &g->ops.at[producer], *c = &g->ops.at[consumer];
-    if (p->kind != OP_FUSED || p->phase != c->phase || !same_loop(g, p, c))
+    if (p->phase != c->phase || !same_loop(g, p, c))
         return false;
     if (f->pl->chunk_of[producer] != f->pl->chunk_of[consumer] ||
         f->pl->metric_only[producer] != f->pl->metric_only[consumer] ||
@@ -108,6 +137,14 @@ static bool can_merge(const Fuser *f, OpId producer, OpId consumer)
     for (int i = 0; i < p->nout; i++)
         if (f->first_use[p->out[i]] != NONE && f->first_use[p->out[i]] < consumer)
             return false;
+    return true;
+}
+
+static bool can_merge(const Fuser *f, OpId producer, OpId consumer)
+{
+    const Op *p = &f->g->ops.at[producer], *c = &f->g->ops.at[consumer];
+    if (p->kind != OP_FUSED || !adjoin(f, producer, consumer))
+        return false;
     const MapProgram *mp = p->map, *mc = c->map;
     return mp->n + mc->n <= MAP_MAX_INSTRS && p->nin + c->nin <= MAP_MAX_INSTRS;
 }
@@ -152,6 +189,7 @@ static void merge(Fuser *f, OpId producer, OpId consumer)
     MapProgram *m = ARENA_NEW(g->arena, MapProgram);
     ValueId in[2 * MAP_MAX_INSTRS], out[2 * MAP_MAX_INSTRS];
     int nin = 0;
+    m->at = mc->at;
     append(m, mp, p, in, &nin, NULL, NULL);
     append(m, mc, c, in, &nin, p, mp);
     for (int i = 0; i < c->nout; i++) {
@@ -192,6 +230,70 @@ static bool fuse_into(Fuser *f, OpId o)
     return false;
 }
 
+/* ---- tails */
+
+static bool can_tail(const Fuser *f, OpId producer, OpId loop)
+{
+    const Op *p = &f->g->ops.at[producer];
+    return tail_operands(p->kind) > 0 && !p->map && p->nout == 1 && adjoin(f, producer, loop);
+}
+
+/* The loop becomes the tail of the operation that makes its operand, in the loop's position. */
+static void make_tail(Fuser *f, OpId producer, OpId loop)
+{
+    Graph *g = f->g;
+    const Op p = g->ops.at[producer], l = g->ops.at[loop];
+    const ValueId own = p.out[0];
+    const MapProgram *old = l.map;
+    MapProgram *m = arena_copy(g->arena, old, sizeof *old);
+    Op op = p;
+    int moved[2 * MAP_MAX_INSTRS], extra = 0;
+    op.in = ARENA_ARRAY(g->arena, ValueId, p.nin + l.nin);
+    op.out = ARENA_ARRAY(g->arena, ValueId, l.nout + 1);
+    memcpy(op.in, p.in, sizeof *op.in * (size_t)p.nin);
+    memcpy(op.out, l.out, sizeof *op.out * (size_t)l.nout);
+    for (int i = 0; i < l.nin; i++) {
+        moved[i] = l.in[i] == own ? 0 : 1 + extra;
+        if (l.in[i] != own)
+            op.in[p.nin + extra++] = l.in[i];
+    }
+    for (int i = 0; i < m->n; i++)
+        for (int k = 0; k < m->instr[i].noperands; k++)
+            if (m->instr[i].operand[k] < 0)
+                m->instr[i].operand[k] = ~moved[~m->instr[i].operand[k]];
+    op.nin += extra;
+    op.nout = l.nout;
+    m->own = l.nout;
+    for (int i = l.nout - 1; i >= 0 && f->uses[own] == 1; i--)
+        if (g->values.at[l.out[i]].type == g->values.at[own].type)
+            m->own = i;
+    if (m->own == l.nout)
+        op.out[op.nout++] = own;
+    op.map = m;
+    for (int i = 0; i < op.nout; i++)
+        g->values.at[op.out[i]].def = loop;
+    g->ops.at[loop] = op;
+    f->dead[producer] = true;
+    f->into[producer] = loop;
+}
+
+/* Of two operands that could take the loop, the one made last. */
+static void find_tails(Fuser *f)
+{
+    const Graph *g = f->g;
+    for (OpId o = 0; o < g->ops.n; o++) {
+        const Op *l = &g->ops.at[o];
+        OpId best = NONE;
+        for (int i = 0; l->kind == OP_FUSED && !f->dead[o] && i < l->nin; i++) {
+            OpId def = l->in[i] == NONE ? NONE : g->values.at[l->in[i]].def;
+            if (def != NONE && def < o && def > best && can_tail(f, def, o))
+                best = def;
+        }
+        if (best != NONE)
+            make_tail(f, best, o);
+    }
+}
+
 /* y = relu(conv2d(x)) where nobody else reads the convolution. */
 static void fuse_convolutions(Fuser *f)
 {
@@ -203,6 +305,7 @@ static void fuse_convolutions(Fuser *f)
         OpId def = g->values.at[r->in[0]].def;
         Op *c = &g->ops.at[def];
         if (c->kind != OP_CONV2D || f->uses[r->in[0]] != 1 ||
+            g->values.at[r->in[0]].type != g->values.at[r->out[0]].type ||
             f->pl->chunk_of[def] != f->pl->chunk_of[o] ||
             graph_turn_of(g, c->frame) != graph_turn_of(g, r->frame) ||
             f->pl->metric_only[def] != f->pl->metric_only[o])
@@ -242,6 +345,55 @@ static void compact(Fuser *f, Placement *pl)
             g->values.at[v].def = moved[g->values.at[v].def];
 }
 
+/* ---- logits */
+
+/* Is the operation the last to read v, on its device and in every order of phases? */
+static bool reads_last(const Graph *g, const Placement *pl, OpId last, ValueId v)
+{
+    const int device = pl->device_of[pl->chunk_of[last]];
+    for (OpId o = 0; o < g->ops.n; o++) {
+        const Op *op = &g->ops.at[o];
+        for (int i = 0; i < op->nin && o != last; i++) {
+            if (op->in[i] == NONE || pl->root[op->in[i]] != v)
+                continue;
+            if (o > last || op->phase == PHASE_W || pl->device_of[pl->chunk_of[o]] != device)
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Is a value that `maker` makes read in its chunk alone? Then no message carries it. */
+static bool stays(const Graph *g, const Placement *pl, OpId maker, ValueId v)
+{
+    for (OpId o = 0; o < g->ops.n; o++)
+        for (int i = 0; i < g->ops.at[o].nin; i++)
+            if (g->ops.at[o].in[i] != NONE && pl->root[g->ops.at[o].in[i]] == v &&
+                pl->chunk_of[o] != pl->chunk_of[maker])
+                return false;
+    return true;
+}
+
+/* The gradient of logits takes their place: the largest tensor of a language model is there
+ * once. */
+static void share_logits(Graph *g, Placement *pl)
+{
+    for (OpId o = 0; o < g->ops.n; o++) {
+        const Op *op = &g->ops.at[o];
+        if (op->kind != OP_CROSS_ENTROPY_DX)
+            continue;
+        const ValueId logits = op->in[0], d = op->out[0];
+        const OpId def = g->values.at[logits].def;
+        if (def != NONE && pl->root[logits] == logits && pl->root[d] == d &&
+            pl->chunk_of[def] == pl->chunk_of[o] && graph_turn_of(g, op->frame) == 0 &&
+            graph_turn_of(g, g->ops.at[def].frame) == 0 && g->values.at[logits].kind == VALUE_OP &&
+            g->values.at[logits].type == g->values.at[d].type && reads_last(g, pl, o, logits) &&
+            stays(g, pl, def, logits) && stays(g, pl, o, d))
+            for (ValueId v = 0; v < g->values.n; v++)
+                pl->root[v] = pl->root[v] == d ? logits : pl->root[v];
+    }
+}
+
 void fuse(Graph *g, Placement *pl)
 {
     Fuser f = {.g = g,
@@ -259,5 +411,8 @@ void fuse(Graph *g, Placement *pl)
     for (OpId o = 0; o < g->ops.n; o++)
         while (!f.dead[o] && g->ops.at[o].kind == OP_FUSED && fuse_into(&f, o))
             ;
+    count_uses(&f);
+    find_tails(&f);
     compact(&f, pl);
+    share_logits(g, pl);
 }

@@ -20,6 +20,7 @@ typedef struct {
 typedef void GradRule(Grad *c);
 
 #define OP(ID, name, sig) GradRule grad_##name;
+#define PART(ID, name) GradRule grad_##name;
 #define MAP(ID, name, sig, expr) GradRule grad_##name;
 #include "ops.def"
 
@@ -35,6 +36,9 @@ ValueId grad_op(Grad *c, OpKind kind, const Attr *attr, const ValueId *in, int n
 ValueId grad_op1(Grad *c, OpKind kind, ValueId like, ValueId a);
 ValueId grad_op2(Grad *c, OpKind kind, ValueId like, ValueId a, ValueId b);
 ValueId grad_op3(Grad *c, OpKind kind, ValueId like, ValueId a, ValueId b, ValueId d);
+
+/* One more output, shaped as `like`, of the operation that makes v. */
+ValueId grad_result(Grad *c, ValueId v, ValueId like);
 
 /* Hands a contribution to operand i: summed over broadcast dimensions, added to what is
  * there, or collected as a weight's gradient. */

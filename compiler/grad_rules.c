@@ -78,7 +78,8 @@ void grad_bce_term(Grad *c)
 
 void grad_cast(Grad *c)
 {
-    (void)c; /* from integers: nothing flows back */
+    if (dtype_is_float(c->g->values.at[IN(0)].type)) /* from integers nothing flows back */
+        grad_give(c, 0, grad_op1(c, OP_CAST, IN(0), DY));
 }
 
 /* ------------------------------------------------------------------------ layers */
@@ -170,6 +171,30 @@ void grad_matmul(Grad *c)
 void grad_softmax(Grad *c)
 {
     grad_give(c, 0, grad_op2(c, OP_SOFTMAX_DX, IN(0), DY, OUT(0)));
+}
+
+/* in = {q, k, v} or the whole that they are parts of; out = {o, lse} */
+void grad_attention(Grad *c)
+{
+    Attr attr = *ATTR;
+    int n = c->g->ops.at[c->forward].nin;
+    ValueId in[6] = {DY, IN(0), n == 3 ? IN(1) : OUT(0), n == 3 ? IN(2) : OUT(1), OUT(0), OUT(1)};
+    ValueId d = grad_op(c, OP_ATTENTION_DX, &attr, in, n + 3, IN(0));
+    if (n == 1) {
+        grad_give(c, 0, d);
+        return;
+    }
+    ValueId parts[3] = {d, grad_result(c, d, IN(1)), grad_result(c, d, IN(2))};
+    for (int i = 0; i < 3; i++)
+        if (grad_wanted(c, i))
+            grad_give(c, i, parts[i]);
+}
+
+void grad_rope(Grad *c)
+{
+    Attr attr = *ATTR;
+    attr.inverse = !attr.inverse;
+    grad_give(c, 0, grad_op(c, OP_ROPE, &attr, &DY, 1, IN(0)));
 }
 
 void grad_dropout(Grad *c)

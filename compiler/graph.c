@@ -14,6 +14,7 @@ typedef struct {
 static const OpRow op_rows[OP_COUNT] = {
     [OP_NONE] = {"none", NULL},
 #define OP(ID, name, sig) [OP_##ID] = {#name, NULL},
+#define PART(ID, name) [OP_##ID] = {#name, NULL},
 #define MAP(ID, name, sig, expr) [OP_##ID] = {#name, expr},
 #define MAPGRAD(ID, name, expr) [OP_##ID] = {#name, expr},
 #define INNER(ID, name) [OP_##ID] = {#name, NULL},
@@ -83,6 +84,7 @@ WeightId graph_add_weight(Graph *g, Weight w)
                .name = w.name,
                .at = w.at};
     w.value = graph_add_value(g, v);
+    w.half = NONE;
     VEC_PUSH(g->arena, &g->weights, w);
     return id;
 }
@@ -126,7 +128,9 @@ bool attr_equal(const Attr *a, const Attr *b)
            a->to == b->to && a->dims == b->dims && a->batch == b->batch &&
            memcmp(&a->scale, &b->scale, sizeof a->scale) == 0 &&
            memcmp(&a->eps, &b->eps, sizeof a->eps) == 0 && memcmp(&a->p, &b->p, sizeof a->p) == 0 &&
-           a->relu == b->relu;
+           a->relu == b->relu && a->scaled == b->scaled && a->heads == b->heads &&
+           a->kv_heads == b->kv_heads && a->causal == b->causal &&
+           memcmp(&a->base, &b->base, sizeof a->base) == 0 && a->inverse == b->inverse;
 }
 
 bool shape_broadcast(const Shape *a, const Shape *b, Shape *out)
@@ -189,7 +193,8 @@ static bool check_value(const Graph *g, ValueId id, FILE *to)
             return BROKEN("v%d is not the value of its input", id);
         return v->batched || BROKEN("input v%d has no batch", id);
     case VALUE_WEIGHT:
-        if (v->index < 0 || v->index >= g->weights.n || g->weights.at[v->index].value != id)
+        if (v->index < 0 || v->index >= g->weights.n ||
+            (g->weights.at[v->index].value != id && g->weights.at[v->index].half != id))
             return BROKEN("v%d is not the value of its weight", id);
         if (!shape_equal(&v->shape, &g->weights.at[v->index].shape))
             return BROKEN("v%d has not the shape of its weight", id);

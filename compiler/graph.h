@@ -21,6 +21,15 @@ enum { NONE = -1 };
 
 typedef enum { DT_F32, DT_BF16, DT_F16, DT_I32, DT_U8 } Dtype;
 
+static inline bool dtype_is_half(Dtype t)
+{
+    return t == DT_BF16 || t == DT_F16;
+}
+static inline bool dtype_is_float(Dtype t)
+{
+    return t == DT_F32 || dtype_is_half(t);
+}
+
 enum { MAX_RANK = 8 };
 #define MAX_DIM ((int64_t)1 << 40)
 
@@ -33,6 +42,7 @@ typedef struct {
 typedef enum {
     OP_NONE,
 #define OP(ID, name, sig) OP_##ID,
+#define PART(ID, name) OP_##ID,
 #define MAP(ID, name, sig, expr) OP_##ID,
 #define MAPGRAD(ID, name, expr) OP_##ID,
 #define INNER(ID, name) OP_##ID,
@@ -64,8 +74,13 @@ typedef struct {
     unsigned dims;    /* SUM, MAX: bit d: dimension d is reduced */
     bool batch;       /* SUM: reduces the batch as well */
     double scale;     /* SUM */
+    bool scaled;      /* FILL: times the loss scale */
     double eps, p;
-    bool relu; /* CONV2D: fused into its end */
+    bool relu;               /* CONV2D: fused into its end */
+    int64_t heads, kv_heads; /* ATTENTION; ROPE: heads */
+    bool causal;             /* ATTENTION */
+    double base;             /* ROPE */
+    bool inverse;            /* ROPE: turns back */
 } Attr;
 
 typedef enum { PHASE_F, PHASE_B, PHASE_W } Phase;
@@ -84,7 +99,7 @@ typedef struct {
     bool recompute;  /* inside recompute { } */
     bool again;      /* of the backward pass: computes what `forward` computed once more */
     OpId forward;    /* backward operations: whose gradient; else NONE */
-    const void *map; /* OP_FUSED: the program of the loop (fuse.h) */
+    const void *map; /* OP_FUSED: the program of the loop; others: of a tail (fuse.h) */
 } Op;
 
 typedef enum { FRAME_MODEL, FRAME_BLOCK, FRAME_TURN } FrameKind;
@@ -111,6 +126,7 @@ typedef struct {
     bool frozen;
     int device; /* annotation of a free weight; NONE otherwise */
     ValueId value;
+    ValueId half; /* the copy rounded to 16 bits that products read, or NONE */
     FrameId frame;
     Place at;
 } Weight;

@@ -99,12 +99,22 @@ static void print_attr(const Op *op, FILE *to)
         fputs(" batch", to);
     if (x->scale != 0 && x->scale != 1)
         fprintf(to, " scale=%.9g", x->scale);
+    if (x->scaled)
+        fputs(" scaled", to);
     if (x->eps != 0)
         fprintf(to, " eps=%.9g", x->eps);
     if (x->relu)
         fputs(" relu", to);
     if (op->kind == OP_DROPOUT)
         fprintf(to, " p=%.9g", x->p);
+    print_int(to, "heads", x->heads);
+    print_int(to, "kv_heads", x->kv_heads);
+    if (x->causal)
+        fputs(" causal", to);
+    if (x->base != 0)
+        fprintf(to, " base=%.9g", x->base);
+    if (x->inverse)
+        fputs(" inverse", to);
 }
 
 static void dump_op(const Graph *g, const Diag *d, const Op *op, FILE *to)

@@ -52,6 +52,9 @@ void interrupts_hold(Interrupts *x);
 bool interrupts_came(Interrupts *x);
 void interrupts_release(Interrupts *x);
 
+/* The file that a program of this name is, found along PATH; NULL: there is none. */
+const char *program_find(Arena *a, const char *name);
+
 int cores_online(void); /* that this process may use; at least 1 */
 
 #endif

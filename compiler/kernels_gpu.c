@@ -4,6 +4,7 @@
  * for, so they are compiled when a trainer first needs them, and kept: the library's name in
  * the cache is a hash of the sources, the compilers and their flags. */
 #include <dirent.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,14 +60,26 @@ const char *kernels_key(Arena *a, const Toolchain *t)
                 words_show(a, &t->cc), words_show(a, &t->flags), words_show(a, &t->extra));
     for (int i = 0; i < names.n; i++)
         add_text(a, &key, arena_printf(a, "%s/%s", t->kernels, names.at[i]));
-    add_text(a, &key, arena_printf(a, "%s/include/mdl/gpu.h", t->home));
-    add_text(a, &key, arena_printf(a, "%s/include/mdl/kernels.h", t->home));
+    static const char *const headers[] = {"gpu.h", "gpu_half.h", "half.h", "kernels.h"};
+    for (size_t i = 0; i < sizeof headers / sizeof *headers; i++)
+        add_text(a, &key, arena_printf(a, "%s/include/mdl/%s", t->home, headers[i]));
     const char *root = toolchain_cuda_root(a, t->nvcc.at[0]);
     struct stat st;
     if (root && stat(arena_printf(a, "%s/bin/nvcc", root), &st) == 0)
         text_printf(&key, "\n%s %lld %lld", root, (long long)st.st_size,
                     (long long)st.st_mtim.tv_sec);
     return arena_printf(a, "kernels-%016" PRIx64 ".a", (uint64_t)XXH64(key.at, key.n, 0));
+}
+
+/* Said before the work, not after it. */
+static bool archiver_here(const Workshop *w)
+{
+    Job pack = {.number = ENOENT};
+    VEC_PUSH(w->arena, &pack.words, ARCHIVER);
+    if (program_find(w->arena, ARCHIVER))
+        return true;
+    toolchain_say_missing(&w->tools, &pack);
+    return false;
 }
 
 /* Compiles every source and packs the objects. */
@@ -76,7 +89,7 @@ static int compile_kernels(Workshop *w, const char *library)
     const Names names = list_sources(a, w->tools.kernels);
     VEC(Job) jobs = {0};
     Job pack = {.log = arena_printf(a, "%s/ar.log", w->dir)};
-    static const char *const ar[] = {"ar", "rcs", NULL};
+    static const char *const ar[] = {ARCHIVER, "rcs", NULL};
     push_all(a, &pack.words, ar);
     VEC_PUSH(a, &pack.words, library);
     for (int i = 0; i < names.n; i++) {
@@ -107,6 +120,8 @@ int workshop_kernels(Workshop *w)
         link_kernels(&w->tools, kept);
         return EXIT_DONE;
     }
+    if (!archiver_here(w))
+        return EXIT_USE;
     if (!w->quiet)
         fprintf(stderr, "compiling the kernels for these GPUs; this is done once\n");
     int code = compile_kernels(w, made);

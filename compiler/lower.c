@@ -102,24 +102,50 @@ static int grad_buffer(Lower *l, WeightRun *run, int use)
     return run->grad[use];
 }
 
-static WeightRun *run_of_buffer(Device *d, int buffer)
+WeightRun *lower_run_of(Lower *l, int buffer)
 {
+    Device *d = here(l);
     for (int i = 0; i < d->weights.n; i++)
         if (d->weights.at[i].buffer == buffer)
             return &d->weights.at[i];
     return NULL;
 }
 
+/* The rounded copies of a run of weights on the device under way; nothing is at home yet. */
+int lower_add_halves(Lower *l, WeightRun *run)
+{
+    const Weight *w = &l->g->weights.at[run->weight];
+    const char *label = arena_printf(l->arena, "%s%s.%s", run->prefix, run->suffix,
+                                     dtype_name(l->g->values.at[w->half].type));
+    run->half = lower_add_buffer(l, w->half, run->count, BUFFER_WEIGHT, label);
+    return run->half;
+}
+
+/* Where the copy of a weight is that is at home already, or made so. */
+static Home half_home(Lower *l, ValueId root)
+{
+    const Weight *w = &l->g->weights.at[l->g->values.at[root].index];
+    Home whole = lower_home(l, w->value);
+    WeightRun *run = lower_run_of(l, whole.buffer);
+    if (run->half == NONE)
+        lower_add_halves(l, run);
+    lower_set_home(l, root, run->half, whole.member);
+    return l->home[root];
+}
+
 static Home weight_home(Lower *l, ValueId root)
 {
     int w = l->g->values.at[root].index;
     const char *name = l->g->weights.at[w].name;
+    if (root == l->g->weights.at[w].half)
+        return half_home(l, root);
     int b = lower_add_buffer(l, root, 1, BUFFER_WEIGHT, name);
     lower_set_home(l, root, b, 0);
     NamePattern p = pattern_single(name);
     WeightRun run = {.weight = w,
                      .count = 1,
                      .buffer = b,
+                     .half = NONE,
                      .prefix = p.prefix,
                      .suffix = p.suffix,
                      .first = p.first};
@@ -158,7 +184,7 @@ Home lower_home(Lower *l, ValueId v)
     const Value *x = &l->g->values.at[v];
     if (x->kind == VALUE_GRAD) {
         Home w = l->home[l->g->weights.at[x->index].value];
-        WeightRun *run = run_of_buffer(here(l), w.buffer);
+        WeightRun *run = lower_run_of(l, w.buffer);
         return (Home){grad_buffer(l, run, x->use), w.member};
     }
     ValueId root = lower_root(l, v);

@@ -62,6 +62,10 @@ void lower_set_home(Lower *l, ValueId v, int buffer, int member);
 Home lower_home(Lower *l, ValueId v);
 /* Adds a run of weights to the device under way; gradients get buffers at their first use. */
 void lower_add_weights(Lower *l, WeightRun run);
+/* The run of weights whose buffer this is on the device under way, or NULL. */
+WeightRun *lower_run_of(Lower *l, int buffer);
+/* Gives a run of weights its copies rounded to 16 bits: their buffer, nothing at home yet. */
+int lower_add_halves(Lower *l, WeightRun *run);
 Ref lower_ref(Lower *l, ValueId v);
 
 /* A tensor that only one phase touches is scratch of that phase, with as many places as its

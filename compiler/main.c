@@ -2,6 +2,8 @@
  *
  *     parse          the file and what it imports
  *     elaborate      names, shapes, blocks, loops, settings: a Graph
+ *     simplify       the same in fewer operations
+ *     precision      which tensors are 16 bits wide
  *     differentiate  gradients; B and W apart
  *     place          chunks and devices
  *     fuse           element-wise chains
@@ -86,7 +88,17 @@ static int compile(const Options *o, Compilation *c)
         return EXIT_BUG;
     dump_graph(o, c, "elaborate", "graph");
 
-    if (!differentiate(g, c->model->settings.train.batch, c->diag))
+    simplify(g);
+    if (!graph_check(g, stderr))
+        return EXIT_BUG;
+    dump_graph(o, c, "simplify", NULL);
+
+    mix_precision(g, c->model->settings.train.precision);
+    if (!graph_check(g, stderr))
+        return EXIT_BUG;
+    dump_graph(o, c, "precision", NULL);
+
+    if (!differentiate(g, &c->model->settings, c->diag))
         return EXIT_MODEL;
     if (!graph_check(g, stderr))
         return EXIT_BUG;

@@ -6,6 +6,7 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "fuse.h"
 #include "lower.h"
 
 /* ------------------------------------------------------------------- patterns */
@@ -64,7 +65,7 @@ bool pattern_matches(const NamePattern *p, int64_t i, const char *name)
 /* What the results after the first are called; NULL: they have names of their own. */
 static const char *result_word(OpKind kind, int result)
 {
-    if (kind == OP_CROSS_ENTROPY)
+    if (kind == OP_CROSS_ENTROPY || kind == OP_ATTENTION)
         return "lse";
     if (kind == OP_LAYERNORM || kind == OP_GROUPNORM)
         return result == 1 ? "mean" : "rstd";
@@ -90,8 +91,12 @@ const char *lower_label(const Lower *l, ValueId v)
                                 result_word(op->kind, i));
     if (x->name && strchr(x->name, '.'))
         return x->name;
+    const MapProgram *m = op->map;
     const char *last = x->name ? x->name : op_name(op->kind);
-    if (op->path && op->forward == NONE && (!x->name || x->def == NONE))
+    for (int i = 0; !x->name && m && i < m->nout; i++)
+        if (op->out[i] == v)
+            last = op_name(m->instr[m->out[i]].kind);
+    if (op->path && op->forward == NONE && !x->name && !m)
         return op->path;
     const char *scope = g->frames.at[op->frame].path;
     return scope && scope[0] ? arena_printf(l->arena, "%s.%s", scope, last) : last;

@@ -93,8 +93,9 @@ static bool take_gpu_arch(CommandLine *l, const char *text)
 
 static bool take_dump(CommandLine *l, const char *word)
 {
-    static const char *const passes[] = {"parse", "elaborate", "differentiate", "place", "fuse",
-                                         "lower", "schedule", "communicate", "order", "allocate",
+    static const char *const passes[] = {"parse", "elaborate", "simplify", "precision",
+                                         "differentiate", "place", "fuse", "lower", "schedule",
+                                         "communicate", "order", "allocate",
                                          /* by what they make */
                                          "ast", "graph", "gradients", "program"};
     int n = (int)(sizeof passes / sizeof *passes);

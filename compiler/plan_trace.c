@@ -44,6 +44,8 @@ static const char *event_name(const Plan *plan, const Action *a)
     case ACT_RECV:
         return arena_printf(arena, "%s %s m%d", a->kind == ACT_SEND ? "send" : "receive",
                             plan_link_name(arena, &plan->p->links.at[a->link]), a->m);
+    case ACT_ROUND:
+        return "round weights";
     case ACT_REDUCE:
         return "reduce tied";
     case ACT_CLIP:

@@ -25,16 +25,34 @@ const char *schedule_kind_name(ScheduleKind k)
     return names[k];
 }
 
+bool program_clips(const Program *p)
+{
+    const Train *t = &p->model->settings.train;
+    return t->clip_norm > 0 || t->precision == PRECISION_F16;
+}
+
+bool device_rounds(const Device *d)
+{
+    for (int i = 0; i < d->weights.n; i++)
+        if (d->weights.at[i].half != NONE)
+            return true;
+    return false;
+}
+
 int64_t value_rows(const Program *p, ValueId v)
 {
     return p->graph->values.at[v].batched ? p->microbatch : 1;
 }
 
+int dtype_size(const Program *p, Dtype t)
+{
+    return t == DT_U8 ? 1 : dtype_is_half(t) ? 2 : t == DT_I32 ? 4 : p->real_size;
+}
+
 int64_t value_bytes(const Program *p, ValueId v)
 {
     const Value *x = &p->graph->values.at[v];
-    int64_t each = x->type == DT_U8 ? 1 : x->type == DT_I32 ? 4 : p->real_size;
-    return shape_count(&x->shape) * value_rows(p, v) * each;
+    return shape_count(&x->shape) * value_rows(p, v) * dtype_size(p, x->type);
 }
 
 int64_t buffer_address(const Buffer *b, int m, int i)
@@ -136,12 +154,16 @@ static void dump_run(const Program *p, const Device *d, const Run *run, FILE *to
 
 static void dump_actions(const Program *p, const char *name, const ActionList *list, FILE *to)
 {
-    static const char *const names[] = {
-        [ACT_REDUCE] = "REDUCE",         [ACT_CLIP] = "CLIP",
-        [ACT_UPDATE] = "UPDATE",         [ACT_JOIN] = "JOIN",
-        [ACT_ALL_REDUCE] = "ALL_REDUCE", [ACT_REDUCE_SCATTER] = "REDUCE_SCATTER",
-        [ACT_ALL_GATHER] = "ALL_GATHER", [ACT_COPY_OUT] = "COPY_OUT",
-        [ACT_COPY_IN] = "COPY_IN"};
+    static const char *const names[] = {[ACT_ROUND] = "ROUND",
+                                        [ACT_REDUCE] = "REDUCE",
+                                        [ACT_CLIP] = "CLIP",
+                                        [ACT_UPDATE] = "UPDATE",
+                                        [ACT_JOIN] = "JOIN",
+                                        [ACT_ALL_REDUCE] = "ALL_REDUCE",
+                                        [ACT_REDUCE_SCATTER] = "REDUCE_SCATTER",
+                                        [ACT_ALL_GATHER] = "ALL_GATHER",
+                                        [ACT_COPY_OUT] = "COPY_OUT",
+                                        [ACT_COPY_IN] = "COPY_IN"};
     fprintf(to, "  %s:", name);
     for (int i = 0; i < list->actions.n; i++) {
         const Action *a = &list->actions.at[i];
@@ -194,6 +216,13 @@ void program_dump(const Program *p, FILE *to)
 
 bool program_for_gpus(Program *p, Diag *d)
 {
+    const Precision precision = p->model->settings.train.precision;
+    if (precision == PRECISION_BF16 || precision == PRECISION_F16) {
+        diag_error(d, p->model->settings.train.at, "precision %s is not available yet on GPUs",
+                   precision == PRECISION_BF16 ? "bf16" : "f16");
+        diag_help(d, "build with --target host, or leave precision to f32");
+        return false;
+    }
     if (p->real_size != 4) {
         diag_error(d, p->model->settings.train.at,
                    "precision f64, which checks gradients, is the host target's alone");

@@ -108,6 +108,7 @@ typedef struct {
 
 typedef enum {
     ACT_RUN,        /* a phase of a chunk for a micro-batch */
+    ACT_ROUND,      /* the rounded copies of the weights are made, at the start of a list */
     ACT_SEND,       /* link, micro-batch */
     ACT_RECV,       /* posts the buffer: the sender may fill it from here on */
     ACT_REDUCE,     /* sums the gradients of tied weights */
@@ -162,6 +163,7 @@ typedef struct {
     WeightId weight, step; /* of the first turn; from turn to turn */
     int count;
     int buffer;        /* BUFFER_WEIGHT */
+    int half;          /* BUFFER_WEIGHT, of the copies rounded to 16 bits; NONE */
     int ngrads, *grad; /* buffers of every use, in the order in which they are summed into
                           the first; 0: frozen, or a copy */
     int nstates, state[2];
@@ -223,6 +225,7 @@ const char *run_name(RunKind kind); /* "F" */
 const char *buffer_class_name(BufferClass c);
 const char *schedule_kind_name(ScheduleKind k); /* "1f1b" */
 
+int dtype_size(const Program *p, Dtype t); /* bytes of an element in this program */
 /* Bytes of one tensor of a value in this program. */
 int64_t value_bytes(const Program *p, ValueId v);
 int64_t value_rows(const Program *p, ValueId v); /* micro-batch, or 1 when not batched */
@@ -230,15 +233,20 @@ int64_t buffer_address(const Buffer *b, int m, int i);
 int64_t buffer_bytes(const Buffer *b); /* of all its members and slots */
 /* The buffer and member that a reference means in turn i (0 outside of loops). */
 void ref_resolve(const Device *d, const Ref *r, int i, int *buffer, int *member);
-int action_stream(const Action *a); /* 0 compute, 1 transfer */
+bool program_clips(const Program *p);    /* all stages meet before the update: clip_norm, f16 */
+bool device_rounds(const Device *d); /* has rounded copies of weights to make */
+int action_stream(const Action *a);  /* 0 compute, 1 transfer */
 
 void program_dump(const Program *p, FILE *to);
 
 /* ------------------------------------------------------------------- the passes */
 
-/* Adds the backward pass to the graph, of the loss averaged over `batch` samples. false
- * after errors. */
-bool differentiate(Graph *g, int64_t batch, Diag *d);
+/* The same model in fewer operations: before anything else. */
+void simplify(Graph *g);
+/* Gives tensors 16 bits where the precision says so: before the backward pass is added. */
+void mix_precision(Graph *g, Precision precision);
+/* Adds the backward pass to the graph, of the loss averaged over the batch. false after errors. */
+bool differentiate(Graph *g, const Settings *s, Diag *d);
 /* Which chunk and device every operation is on. */
 Placement *place(Model *m, Diag *d);
 /* Where the model names no micro-batch: the batch over 4 times the stages, at least 1, rounded

@@ -110,6 +110,8 @@ static bool weights_alike(const Roller *r, ValueId x, ValueId y, Rel *rel)
     if (l->shared[a->index] || l->shared[b->index] || l->uses[a->index] != l->uses[b->index] ||
         l->pl->weight_owner[a->index] != l->pl->weight_owner[b->index])
         return false;
+    if (x == u->half && (l->home[u->value].buffer != NONE || l->home[w->value].buffer != NONE))
+        return false;
     if (u->frozen != w->frozen || u->init != w->init ||
         memcmp(&u->init_value, &w->init_value, sizeof u->init_value) != 0)
         return false;
@@ -178,7 +180,7 @@ static bool alike(const Roller *r, Turn a, Turn b, Rel *rels, bool first)
         if (x->kind != y->kind || x->phase != y->phase || x->nin != y->nin || x->nout != y->nout ||
             !attr_equal(&x->attr, &y->attr))
             return false;
-        if (x->kind == OP_FUSED && !map_equal(x->map, y->map))
+        if (!maps_alike(x, y))
             return false;
         if (x->kind == OP_DROPOUT) {
             NamePattern pattern;
@@ -267,7 +269,8 @@ static void straight(Roller *r, int pos)
         call.in[i] = lower_ref(l, op->in[i]);
     for (int i = 0; i < op->nout; i++) {
         ValueId v = op->out[i];
-        if (v != NONE && l->g->values.at[v].kind != VALUE_GRAD) {
+        /* what shares the place of another is at home there */
+        if (v != NONE && l->g->values.at[v].kind != VALUE_GRAD && lower_root(l, v) == v) {
             int b = lower_add_buffer(l, v, 1, BUFFER_SCRATCH, lower_label(l, v));
             lower_set_home(l, v, b, 0);
         }
@@ -293,6 +296,26 @@ static const char *common_label(Lower *l, ValueId x, ValueId y)
     return arena_printf(l->arena, "%s%s", p.prefix, p.suffix);
 }
 
+/* n weights from `first` on, rel->id_step apart, each member of one buffer. */
+static void add_whole_weights(Roller *r, int n, WeightId first, const Rel *rel)
+{
+    Lower *l = r->l;
+    const char *label = arena_printf(l->arena, "%s%s", rel->pattern.prefix, rel->pattern.suffix);
+    int b = lower_add_buffer(l, l->g->weights.at[first].value, n, BUFFER_WEIGHT, label);
+    for (int t = 0; t < n; t++)
+        lower_set_home(l, l->g->weights.at[first + t * rel->id_step].value, b, t);
+    WeightRun run = {.weight = first,
+                     .step = rel->id_step,
+                     .count = n,
+                     .buffer = b,
+                     .half = NONE,
+                     .prefix = rel->pattern.prefix,
+                     .suffix = rel->pattern.suffix,
+                     .first = rel->pattern.first,
+                     .number_step = rel->pattern.step};
+    lower_add_weights(l, run);
+}
+
 static void add_weight_run(Roller *r, const Turn *turns, int n, int p, int i, const Rel *rel)
 {
     Lower *l = r->l;
@@ -300,20 +323,17 @@ static void add_weight_run(Roller *r, const Turn *turns, int n, int p, int i, co
     ValueId root = lower_root(l, v);
     if (l->home[root].buffer != NONE)
         return; /* a second operand of the body, already there */
-    const char *label = arena_printf(l->arena, "%s%s", rel->pattern.prefix, rel->pattern.suffix);
-    int b = lower_add_buffer(l, root, n, BUFFER_WEIGHT, label);
-    for (int t = 0; t < n; t++)
-        lower_set_home(l, lower_root(l, op_at(r, turns[t].from + p)->in[i]), b, t);
     const Value *w = &l->g->values.at[root];
-    WeightRun run = {.weight = w->index,
-                     .step = rel->id_step,
-                     .count = n,
-                     .buffer = b,
-                     .prefix = rel->pattern.prefix,
-                     .suffix = rel->pattern.suffix,
-                     .first = rel->pattern.first,
-                     .number_step = rel->pattern.step};
-    lower_add_weights(l, run);
+    const Weight *weights = l->g->weights.at;
+    const Home whole = l->home[weights[w->index].value];
+    if (whole.buffer == NONE)
+        add_whole_weights(r, n, w->index, rel);
+    if (root != weights[w->index].half)
+        return;
+    WeightRun *run = lower_run_of(l, l->home[weights[w->index].value].buffer);
+    int b = lower_add_halves(l, run);
+    for (int t = 0; t < n; t++)
+        lower_set_home(l, weights[w->index + t * rel->id_step].half, b, t);
 }
 
 /* The operand of the first turn, as every turn finds it. */

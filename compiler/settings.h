@@ -12,6 +12,7 @@ typedef enum {
     SCHEDULE_ZERO_BUBBLE
 } ScheduleKind;
 typedef enum { SPLIT_TIME, SPLIT_MEMORY } SplitGoal;
+typedef enum { RECOMPUTE_NONE, RECOMPUTE_FULL, RECOMPUTE_AUTO } RecomputeKind;
 typedef enum { OPTIMIZER_SGD, OPTIMIZER_ADAM, OPTIMIZER_ADAMW } OptimizerKind;
 typedef enum { LR_CONSTANT, LR_COSINE, LR_LINEAR } LrKind;
 /* f64 is for checking gradients: the host target in double precision. */
@@ -41,7 +42,8 @@ typedef struct {
     int64_t microbatch; /* 0: the default, batch over 4 times the stages, at least 1 */
     SplitGoal split;
     bool nccl; /* GPUs: messages go through NCCL instead of copies between peers */
-    Place at, schedule_at, microbatch_at;
+    RecomputeKind recompute;
+    Place at, schedule_at, microbatch_at, recompute_at;
 } Parallel;
 
 typedef struct {

@@ -4,15 +4,18 @@
 
 #include <string.h>
 
-typedef enum { FILES_NAMED, FILES_ONE, FILES_EITHER, FILES_NONE } FilesWanted;
+typedef enum {
+    FILES_NAMED,
+    FILES_WINDOWS, /* one path, whose tokens are cut into windows */
+    FILES_EITHER,
+    FILES_NONE
+} FilesWanted;
 
 static const struct {
     const char *kind;
     FilesWanted files;
-    bool later;
-} kinds[] = {{"npy", FILES_NAMED, false},  {"idx", FILES_NAMED, false},
-             {"csv", FILES_EITHER, false}, {"text", FILES_ONE, false},
-             {"tokens", FILES_ONE, true},  {"synthetic", FILES_NONE, false}};
+} kinds[] = {{"npy", FILES_NAMED},    {"idx", FILES_NAMED},      {"csv", FILES_EITHER},
+             {"text", FILES_WINDOWS}, {"tokens", FILES_WINDOWS}, {"synthetic", FILES_NONE}};
 enum { NKINDS = sizeof kinds / sizeof *kinds };
 
 static int find_input(const Graph *g, const char *name)
@@ -94,8 +97,8 @@ static void check_files(Elab *e, const DataItem *d, FilesWanted wanted, const Ex
     int alone = d->files.n - named;
     if (wanted == FILES_NONE && d->files.n) {
         elab_error(e, x->at, "%s data has no files", d->kind);
-    } else if (wanted == FILES_ONE && (alone != 1 || named)) {
-        elab_error(e, x->at, "%s data is one file: %s(\"path\")", d->kind, d->kind);
+    } else if (wanted == FILES_WINDOWS && (alone != 1 || named)) {
+        elab_error(e, x->at, "%s data is one path, for all inputs: %s(\"path\")", d->kind, d->kind);
     } else if (wanted == FILES_NAMED && alone) {
         elab_error(e, x->at, "%s data names the input of each file", d->kind);
         if (g->inputs.n)
@@ -117,8 +120,13 @@ static void check_files(Elab *e, const DataItem *d, FilesWanted wanted, const Ex
     }
 }
 
-/* text: windows of bytes, and the same one byte on. */
-static void check_text(Elab *e, const Expr *x)
+static bool is_integer(Dtype type)
+{
+    return type == DT_I32 || type == DT_U8;
+}
+
+/* Windows of tokens, and the same one token on. */
+static void check_windows(Elab *e, const DataItem *d, const Expr *x)
 {
     const Graph *g = e->graph;
     const Input *in = NULL, *target = NULL;
@@ -127,10 +135,10 @@ static void check_text(Elab *e, const Expr *x)
         inputs += !g->inputs.at[i].target;
         *(g->inputs.at[i].target ? &target : &in) = &g->inputs.at[i];
     }
-    if (inputs == 1 && g->inputs.n <= 2 && in->shape.rank == 1 && in->type != DT_F32 &&
-        (!target || (target->type != DT_F32 && shape_equal(&in->shape, &target->shape))))
+    if (inputs == 1 && g->inputs.n <= 2 && in->shape.rank == 1 && is_integer(in->type) &&
+        (!target || (is_integer(target->type) && shape_equal(&in->shape, &target->shape))))
         return;
-    elab_error(e, x->at, "text data fits one input i32[n] and a target of the same shape");
+    elab_error(e, x->at, "%s data fits one input i32[n] and a target of the same shape", d->kind);
     for (int i = 0; i < g->inputs.n; i++)
         elab_note(e, g->inputs.at[i].at, "%s is %s", g->inputs.at[i].name,
                   shape_show(e->arena, g->inputs.at[i].type, &g->inputs.at[i].shape));
@@ -141,17 +149,13 @@ static int find_kind(Elab *e, const Expr *x)
     const char *names[NKINDS], *word = x->kind == EXPR_CALL ? x->call.callee.text : NULL;
     for (int i = 0; i < NKINDS; i++) {
         names[i] = kinds[i].kind;
-        if (!word || strcmp(word, kinds[i].kind) != 0)
-            continue;
-        if (!kinds[i].later)
+        if (word && !strcmp(word, kinds[i].kind))
             return i;
-        elab_error(e, x->at, "%s data is not available yet", word);
-        return -1;
     }
     elab_error(e, x->at, "there is no data %s", ast_show_expr(e->arena, x));
     if (word)
         elab_help_nearest(e, word, names, NKINDS);
-    elab_help(e, "it is npy(…), idx(…), csv(…), text(\"file\") or synthetic()");
+    elab_help(e, "it is npy(…), idx(…), csv(…), text(\"file\"), tokens(\"files\") or synthetic()");
     return -1;
 }
 
@@ -186,8 +190,8 @@ static void read_item(Elab *e, const Item *item)
     }
     if (e->errors == errors)
         check_files(e, &d, kinds[kind].files, x);
-    if (!strcmp(d.kind, "text") && e->errors == errors)
-        check_text(e, x);
+    if (kinds[kind].files == FILES_WINDOWS && e->errors == errors)
+        check_windows(e, &d, x);
     VEC_PUSH(e->arena, &e->settings.data, d);
 }
 

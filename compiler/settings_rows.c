@@ -107,7 +107,10 @@ static void read_shard(Elab *e, const Given *g)
 
 static void read_recompute(Elab *e, const Given *g)
 {
-    WORD(e, g, 6, "none", "full", "auto");
+    int k = WORD(e, g, 4, "none", "full", "auto");
+    e->settings.parallel.recompute_at = g->value->at;
+    if (k >= 0)
+        e->settings.parallel.recompute = (RecomputeKind)k;
 }
 
 static void read_offload(Elab *e, const Given *g)
@@ -250,7 +253,7 @@ static void read_clip_norm(Elab *e, const Given *g)
 
 static void read_precision(Elab *e, const Given *g)
 {
-    int k = WORD(e, g, 1u << PRECISION_BF16 | 1u << PRECISION_F16, "f32", "bf16", "f16", "f64");
+    int k = WORD(e, g, 0, "f32", "bf16", "f16", "f64");
     if (k >= 0)
         e->settings.train.precision = (Precision)k;
 }

@@ -17,8 +17,8 @@ bool svg_paint(const Action *a, Paint *paint)
         *paint = of_run[a->run];
     else
         *paint = PAINT_UPDATE;
-    return a->kind == ACT_RUN || a->kind == ACT_UPDATE || a->kind == ACT_REDUCE ||
-           a->kind == ACT_CLIP;
+    return a->kind == ACT_RUN || a->kind == ACT_ROUND || a->kind == ACT_UPDATE ||
+           a->kind == ACT_REDUCE || a->kind == ACT_CLIP;
 }
 
 /* Where an action is at work: a clip waits for the others' as well. */
@@ -63,9 +63,10 @@ static const char *describe(const Sheet *s, const Action *a, Span span)
         return arena_printf(arena, "%s of chunk %d, micro-batch %d: %s to %s", run_name(a->run),
                             a->chunk, a->m, from, to);
     return arena_printf(arena, "%s: %s to %s",
-                        a->kind == ACT_UPDATE ? "update"
-                        : a->kind == ACT_CLIP ? "clip"
-                                              : "sum of tied gradients",
+                        a->kind == ACT_UPDATE  ? "update"
+                        : a->kind == ACT_CLIP  ? "clip"
+                        : a->kind == ACT_ROUND ? "rounding of weights"
+                                               : "sum of tied gradients",
                         from, to);
 }
 

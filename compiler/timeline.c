@@ -84,6 +84,10 @@ static double weight_seconds(const Program *p, const Device *d, ActionKind kind)
                      (double)d->class_bytes[BUFFER_STATE]);
     else if (kind == ACT_CLIP)
         bytes = grads;
+    for (int i = 0; kind == ACT_ROUND && i < d->weights.n; i++)
+        if (d->weights.at[i].half != NONE)
+            bytes += (double)buffer_bytes(&d->buffers.at[d->weights.at[i].buffer]) +
+                     (double)buffer_bytes(&d->buffers.at[d->weights.at[i].half]);
     for (int i = 0; kind == ACT_REDUCE && i < d->weights.n; i++)
         for (int k = 1; k < d->weights.at[i].ngrads; k++)
             bytes += 3 * (double)buffer_bytes(&d->buffers.at[d->weights.at[i].grad[k]]);
@@ -97,7 +101,8 @@ static double duration(const Sim *s, int device, const Action *a)
         return a->kind == ACT_RUN ? units[a->run] : 0;
     if (a->kind == ACT_RUN)
         return s->p->chunks.at[a->chunk].seconds[a->run];
-    if (a->kind == ACT_REDUCE || a->kind == ACT_CLIP || a->kind == ACT_UPDATE)
+    if (a->kind == ACT_ROUND || a->kind == ACT_REDUCE || a->kind == ACT_CLIP ||
+        a->kind == ACT_UPDATE)
         return weight_seconds(s->p, &s->p->devices.at[device], a->kind);
     return 0;
 }

@@ -12,28 +12,11 @@
 #include "driver.h"
 #include "files_out.h"
 
-/* The directory above that of this executable. */
-static const char *own_home(Arena *a)
-{
-    char *self = realpath("/proc/self/exe", NULL);
-    if (!self)
-        return NULL;
-    char *home = arena_strndup(a, self, strlen(self));
-    free(self);
-    for (int i = 0; i < 2; i++) {
-        char *slash = strrchr(home, '/');
-        if (!slash)
-            return NULL;
-        *slash = '\0';
-    }
-    return home;
-}
-
 /* NULL, or what is wrong. */
 static const char *find_home(Arena *a, Toolchain *t)
 {
     const char *given = getenv("MDL_HOME");
-    t->home = given && given[0] ? given : own_home(a);
+    t->home = given && given[0] ? given : folder_above(a, "/proc/self/exe");
     const char *header = arena_printf(a, "%s/include/mdl/rt.h", t->home ? t->home : "");
     if (t->home && access(header, R_OK) == 0)
         return NULL;
@@ -156,6 +139,13 @@ bool toolchain_is_nvcc(const Toolchain *t, const Job *j)
     return t->nvcc.n && strcmp(j->words.at[0], t->nvcc.at[0]) == 0;
 }
 
+const char *toolchain_program(const Toolchain *t, const Job *j)
+{
+    return toolchain_is_nvcc(t, j)                    ? "nvcc"
+           : strcmp(j->words.at[0], t->cc.at[0]) == 0 ? "the C compiler"
+                                                      : j->words.at[0];
+}
+
 void toolchain_say_missing(const Toolchain *t, const Job *j)
 {
     if (toolchain_is_nvcc(t, j)) {
@@ -165,6 +155,13 @@ void toolchain_say_missing(const Toolchain *t, const Job *j)
             "  install the CUDA Toolkit (nvcc on the PATH, or its place in $NVCC), or build for "
             "this\n  machine's processor with --target host\n",
             t->nvcc.at[0], strerror(j->number));
+        return;
+    }
+    if (strcmp(j->words.at[0], t->cc.at[0]) != 0) {
+        fprintf(stderr,
+                "mdlc: cannot run %s: %s\n"
+                "  install it (on Debian and Ubuntu: apt install binutils)\n",
+                j->words.at[0], strerror(j->number));
         return;
     }
     fprintf(stderr,

@@ -5,6 +5,8 @@
 #include "driver.h"
 #include "jobs.h"
 
+/* Packs objects. */
+#define ARCHIVER "ar"
 /* Stands for the library of kernels until kernels_gpu.c has found or made it. */
 #define KERNELS_LIBRARY "-lmdl_gpu"
 
@@ -44,8 +46,10 @@ Job toolchain_link(Arena *a, const Toolchain *t, const char *const *objects, int
 bool toolchain_works(Arena *a, Interrupts *held, const Toolchain *t, bool nvcc, const char *dir);
 /* Whether the job's program is nvcc. */
 bool toolchain_is_nvcc(const Toolchain *t, const Job *j);
+/* The job's program for messages: "nvcc", "the C compiler", or its name. */
+const char *toolchain_program(const Toolchain *t, const Job *j);
 
-/* What to install, when the compiler of a job is not there. */
+/* What to install, when the program of a job is not there: a compiler, or ar. */
 void toolchain_say_missing(const Toolchain *t, const Job *j);
 
 #endif

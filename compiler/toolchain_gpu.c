@@ -18,36 +18,10 @@ enum { DEFAULT_ARCHS = sizeof default_archs / sizeof *default_archs };
 
 /* ---------------------------------------------------------------------- finding */
 
-static const char *find_on_path(Arena *a, const char *name)
-{
-    if (strchr(name, '/'))
-        return access(name, X_OK) == 0 ? name : NULL;
-    const char *path = getenv("PATH");
-    for (const char *p = path ? path : ""; *p;) {
-        size_t n = strcspn(p, ":");
-        const char *file = arena_printf(a, "%.*s/%s", (int)n, p, name);
-        if (n > 0 && access(file, X_OK) == 0)
-            return file;
-        p += n + (p[n] == ':');
-    }
-    return NULL;
-}
-
 const char *toolchain_cuda_root(Arena *a, const char *nvcc)
 {
-    const char *file = find_on_path(a, nvcc);
-    char *self = file ? realpath(file, NULL) : NULL;
-    if (!self)
-        return NULL;
-    char *root = arena_strndup(a, self, strlen(self));
-    free(self);
-    for (int i = 0; i < 2; i++) {
-        char *slash = strrchr(root, '/');
-        if (!slash)
-            return NULL;
-        *slash = '\0';
-    }
-    return root;
+    const char *file = program_find(a, nvcc);
+    return file ? folder_above(a, file) : NULL;
 }
 
 /* $NVCC split at spaces, or nvcc. */
@@ -66,7 +40,7 @@ bool gpu_here(void)
     Arena *a = arena_new();
     Words nvcc = find_nvcc(a);
     bool here =
-        access("/proc/driver/nvidia/version", R_OK) == 0 && find_on_path(a, nvcc.at[0]) != NULL;
+        access("/proc/driver/nvidia/version", R_OK) == 0 && program_find(a, nvcc.at[0]) != NULL;
     arena_free(a);
     return here;
 }
@@ -115,7 +89,7 @@ static bool add_own_archs(Arena *a, Interrupts *held, Toolchain *t, const char *
 {
     static const char *const query[] = {"nvidia-smi", "--query-gpu=compute_cap",
                                         "--format=csv,noheader", NULL};
-    char *text = find_on_path(a, query[0]) ? ask(a, held, dir, query) : NULL;
+    char *text = program_find(a, query[0]) ? ask(a, held, dir, query) : NULL;
     const char *last = NULL;
     for (char *line = text; line && *line;) {
         size_t n = strcspn(line, "\n");

@@ -176,13 +176,14 @@ static int rank_of(const Program *p, const Action *a)
 {
     bool crosses = a->kind == ACT_SEND || a->kind == ACT_RECV;
     LinkKind link = crosses ? p->links.at[a->link].kind : LINK_ACTIVATION;
-    return link == LINK_WEIGHT_GRADIENT ? 1
-           : a->kind == ACT_REDUCE      ? 2
-           : a->kind == ACT_CLIP        ? 3
-           : a->kind == ACT_UPDATE      ? 4
-           : link == LINK_WEIGHT        ? 5
-           : a->kind == ACT_JOIN        ? 6
-                                        : 0;
+    return a->kind == ACT_ROUND           ? -1
+           : link == LINK_WEIGHT_GRADIENT ? 1
+           : a->kind == ACT_REDUCE        ? 2
+           : a->kind == ACT_CLIP          ? 3
+           : a->kind == ACT_UPDATE        ? 4
+           : link == LINK_WEIGHT          ? 5
+           : a->kind == ACT_JOIN          ? 6
+                                          : 0;
 }
 
 /* Gradients are complete before they are summed, then clipped, then used; new weights go out
@@ -191,12 +192,16 @@ static int rank_of(const Program *p, const Action *a)
 static bool cover_end(const Program *p, const ActionList *list, int device, bool eval, FILE *to)
 {
     const char *name = p->devices.at[device].name;
-    bool ok = true, clips = p->model->settings.train.clip_norm > 0 && !eval;
+    bool ok = true, clips = program_clips(p) && !eval;
     for (int i = 1; i < list->actions.n; i++)
         if (rank_of(p, &list->actions.at[i]) < rank_of(p, &list->actions.at[i - 1])) {
             fprintf(to, "coverage: %s comes too late\n", verify_where(p, device, list, i));
             ok = false;
         }
+    if (count_actions(list, ACT_ROUND) != device_rounds(&p->devices.at[device])) {
+        fprintf(to, "coverage: %s does not round its weights once\n", name);
+        ok = false;
+    }
     if (count_actions(list, ACT_CLIP) != clips || count_actions(list, ACT_JOIN) != 1 ||
         (eval && count_actions(list, ACT_UPDATE) + count_actions(list, ACT_REDUCE) > 0)) {
         fprintf(to, "coverage: %s does not end its step\n", name);

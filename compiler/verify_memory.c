@@ -138,10 +138,11 @@ static void write_tensor(Memory *m, int call, int buffer, int member)
     VEC_PUSH(m->p->graph->arena, &m->map, x);
 }
 
-/* A result may only share its place with an operand that an element-wise call reads. */
+/* A result may only share its place with an operand that the call reads element by element. */
 static void check_aliasing(Memory *m, const Call *c, int call, int turn)
 {
-    bool each = c->kind == CALL_OP && m->p->graph->ops.at[c->op].kind == OP_FUSED;
+    const OpKind kind = c->kind == CALL_OP ? m->p->graph->ops.at[c->op].kind : OP_NONE;
+    const bool each = kind == OP_FUSED || kind == OP_CROSS_ENTROPY_DX;
     for (int o = 0; o < c->nout; o++) {
         int bo, mo;
         ref_resolve(m->d, &c->out[o], turn, &bo, &mo);
@@ -180,6 +181,15 @@ static void execute(Memory *m, const Call *c, int call, int turn)
     }
 }
 
+/* In place: what is there comes from an earlier phase. */
+static bool reads_buffer(const Call *c, int buffer)
+{
+    for (int i = 0; i < c->nin; i++)
+        if (c->in[i].buffer == buffer)
+            return true;
+    return false;
+}
+
 static void execute_run(Memory *m, const Run *run)
 {
     m->map.n = 0;
@@ -188,12 +198,14 @@ static void execute_run(Memory *m, const Run *run)
     for (int n = 0; n < run->calls.n; n++)
         for (int k = 0; k < run->calls.at[n].nout; k++) {
             int b = run->calls.at[n].out[k].buffer;
-            if (b == NONE || m->writes[b])
+            if (b == NONE)
                 continue;
-            m->writes[b] = true;
             int count = m->d->buffers.at[b].count;
             if (!m->written[b])
                 m->written[b] = ARENA_ARRAY(m->p->graph->arena, int, count);
+            if (m->writes[b] || reads_buffer(&run->calls.at[n], b))
+                continue;
+            m->writes[b] = true;
             memset(m->written[b], 0, sizeof(int) * (size_t)count);
         }
     for (int s = 0; s < run->steps.n; s++) {

@@ -169,6 +169,17 @@ static void access_weights(Races *r, int now, ActionKind kind)
     }
 }
 
+static void access_halves(Races *r, int now)
+{
+    for (int i = 0; i < r->d->weights.n; i++) {
+        const WeightRun *w = &r->d->weights.at[i];
+        if (w->half != NONE && r->watched[w->buffer])
+            access_slot(r, w->buffer, 0, false, now);
+        if (w->half != NONE && r->watched[w->half])
+            access_slot(r, w->half, 0, true, now);
+    }
+}
+
 /* The last action of the other stream that is done before each action: what it waits for,
  * and what those before it on its stream waited for. */
 static bool find_certain(Races *r)
@@ -235,6 +246,9 @@ static void walk(Races *r)
             break;
         case ACT_RECV:
             access_slot(r, r->p->links.at[a->link].target.buffer, a->m, true, i);
+            break;
+        case ACT_ROUND:
+            access_halves(r, i);
             break;
         case ACT_REDUCE:
         case ACT_CLIP:

@@ -67,8 +67,7 @@ static bool shaped_alike(const Graph *g, ValueId x, ValueId y)
 static bool spelled_alike(const Call *c, const Op *first, const Op *op)
 {
     return op->kind == first->kind && op->nin == c->nin && op->nout == c->nout &&
-           attr_equal(&op->attr, &first->attr) &&
-           (op->kind != OP_FUSED || map_equal(op->map, first->map));
+           attr_equal(&op->attr, &first->attr) && maps_alike(op, first);
 }
 
 static bool same_path(const Names *n, const Call *c, int turn, const char *path)
@@ -165,6 +164,25 @@ static void cross_link(Names *n, const Action *a, int call)
         complain(n, call, "does not send what the link carries", l->value);
 }
 
+/* Every rounded copy beside its weight, of one size. */
+static void round_weights(Names *n)
+{
+    for (int i = 0; i < n->d->weights.n; i++) {
+        const WeightRun *r = &n->d->weights.at[i];
+        for (int k = 0; k < r->count && r->half != NONE; k++) {
+            const WeightId w = r->weight + k * r->step;
+            const ValueId half = n->g->weights.at[w].half;
+            const ValueId *from = place_at(n, r->buffer, k);
+            ValueId *to = place_at(n, r->half, k);
+            if (!from || *from != n->g->weights.at[w].value || !to || half == NONE ||
+                value_bytes(n->p, half) != n->d->buffers.at[r->half].size)
+                complain(n, i, "cannot round a weight", n->g->weights.at[w].value);
+            else
+                *to = half;
+        }
+    }
+}
+
 static void execute_list(Names *n, const ActionList *list)
 {
     for (int b = 0; b < n->d->buffers.n; b++)
@@ -182,6 +200,8 @@ static void execute_list(Names *n, const ActionList *list)
         const Action *a = &list->actions.at[i];
         if (a->m != 0)
             continue;
+        if (a->kind == ACT_ROUND)
+            round_weights(n);
         if (a->kind == ACT_SEND || a->kind == ACT_RECV)
             cross_link(n, a, i);
         if (a->kind != ACT_RUN)

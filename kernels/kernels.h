@@ -90,6 +90,56 @@ typedef struct {
 void matmul(Team *team, real *c, const real *a, const real *b, bool ta, bool tb, int64_t m,
             int64_t n, int64_t k, const MatmulBatch *batch, bool accumulate);
 
+/* What happens to a result while it is in the cache: when all of the elements [from, to) of
+ * row `row` are computed and stored, the thread that computed them calls fn(args, row, from, to).
+ * A Tail with fn == NULL, and NULL itself, mean nothing. */
+typedef void TailFn(void *args, int64_t row, int64_t from, int64_t to);
+typedef struct {
+    TailFn *fn;
+    void *args;
+} Tail;
+
+/* linear_forward and linear_backward_input with a tail: its rows are those of y (n elements)
+ * and of dx (k elements). */
+void linear_forward_then(Team *team, real *y, const real *x, const real *w, const real *b,
+                         int64_t rows, int64_t k, int64_t n, bool transposed, const Tail *tail);
+void linear_backward_input_then(Team *team, real *dx, const real *dy, const real *w, int64_t rows,
+                                int64_t k, int64_t n, bool transposed, const Tail *tail);
+
+/* ----------------------------------------------------------------- attention */
+
+/* Shapes of scaled dot-product attention. For every sample b < B, head h < heads and
+ * query i < t, with group g = h / (heads / kv_heads):
+ *
+ *     o[b, i, h] = sum over j of p[j] v[b, j, g],  p = softmax over j of q[b, i, h] . k[b, j, g] /
+ * sqrt(width)
+ *
+ * over the keys j < s, or j <= i where causal. q, o [B, t, heads, width]; k, v [B, s, kv_heads,
+ * width]; from one position to the next it is ldq, ldk, ldv elements (and from one sample to
+ * the next t or s times as many), so that the three may lie side by side in one tensor;
+ * o is contiguous. width is even where it is rotated. */
+typedef struct {
+    int64_t B, t, s, heads, kv_heads, width;
+    int64_t ldq, ldk, ldv;
+    bool causal;
+} Attention;
+
+/* lse[B, heads, t] = the logarithm of the sum of exponentials of a query's scores, kept for the
+ * backward pass. In tiles of queries and keys as FlashAttention-2 (Dao 2023): no matrix of
+ * scores is held beyond a tile. */
+void attention_forward(Team *team, real *o, real *lse, const real *q, const real *k, const real *v,
+                       const Attention *a);
+/* dq, dk, dv lie as q, k, v do (the strides are the same). Scores are computed again from lse. */
+void attention_backward(Team *team, real *dq, real *dk, real *dv, const real *dout, const real *q,
+                        const real *k, const real *v, const real *o, const real *lse,
+                        const Attention *a);
+
+/* Rotary position embedding (Su et al. 2021), halves rotated as in Llama: of x[B, t, heads, width]
+ * elements c and c + width / 2 of a head at position i turn by the angle i * base^(-2 c / width);
+ * inverse turns back, which is also the gradient. y == x is allowed. */
+void rope(Team *team, real *y, const real *x, int64_t B, int64_t t, int64_t heads, int64_t width,
+          double base, bool inverse);
+
 /* --------------------------------------------------------------- convolution */
 
 /* Shapes of a 2-d convolution or pooling: x[B,C,H,W] -> y[B,K,OH,OW] with
@@ -125,6 +175,11 @@ void layernorm_backward_weight(Team *team, real *dw, real *db, const real *dy, c
                                const real *mean, const real *rstd, int64_t rows, int64_t n,
                                bool accumulate);
 
+/* layernorm_backward_input with a tail over the rows of dx. */
+void layernorm_backward_input_then(Team *team, real *dx, const real *dy, const real *x,
+                                   const real *w, const real *mean, const real *rstd, int64_t rows,
+                                   int64_t n, const Tail *tail);
+
 /* y = x / sqrt(mean(x^2) + eps) * w */
 void rmsnorm_forward(Team *team, real *y, real *rstd, const real *x, const real *w, int64_t rows,
                      int64_t n, real eps);
@@ -132,6 +187,9 @@ void rmsnorm_backward_input(Team *team, real *dx, const real *dy, const real *x,
                             const real *rstd, int64_t rows, int64_t n);
 void rmsnorm_backward_weight(Team *team, real *dw, const real *dy, const real *x, const real *rstd,
                              int64_t rows, int64_t n, bool accumulate);
+
+void rmsnorm_backward_input_then(Team *team, real *dx, const real *dy, const real *x, const real *w,
+                                 const real *rstd, int64_t rows, int64_t n, const Tail *tail);
 
 /* x[B,C,inner] in `groups` groups of channels; mean and rstd are [B,groups]. */
 void groupnorm_forward(Team *team, real *y, real *mean, real *rstd, const real *x, const real *w,
@@ -181,9 +239,9 @@ void accuracy_forward(Team *team, real *acc, const real *logits, const int32_t *
 
 /* --------------------------------------------------- reductions and movement */
 
-/* Reduces x of `rank` dims to the dims whose bit is clear in `mask` (bit d: dimension d
- * is reduced), times scale, in row-major order within an output element up to fixed
- * tiles. y is contiguous over the dims kept. accumulate adds to y. */
+/* Reduces x of `rank` dims (at most 9: eight and the batch) to the dims whose bit is clear in
+ * `mask` (bit d: dimension d is reduced), times scale, in row-major order within an output
+ * element up to fixed tiles. y is contiguous over the dims kept. accumulate adds to y. */
 void reduce_sum(Team *team, real *y, const real *x, int rank, const int64_t *dim, unsigned mask,
                 double scale, bool accumulate);
 void reduce_max(Team *team, real *y, const real *x, int rank, const int64_t *dim, unsigned mask);

@@ -47,15 +47,17 @@ int checkpoint_write(Trainer *t, const char *folder, int64_t step, Problem *p)
     snprintf(step_text, sizeof step_text, "%" PRId64, step);
     snprintf(seed_text, sizeof seed_text, "%" PRIu64, t->seed);
     snprintf(lr_text, sizeof lr_text, "%.17g", t->lr);
-    const TensorNote notes[] = {{"format", "pt"},
-                                {"step", step_text},
-                                {"seed", seed_text},
-                                {"lr", lr_text},
-                                {"fingerprint", t->model->fingerprint}};
+    TensorNote notes[5 + LOSS_SCALE_NOTES] = {{"format", "pt"},
+                                              {"step", step_text},
+                                              {"seed", seed_text},
+                                              {"lr", lr_text},
+                                              {"fingerprint", t->model->fingerprint}};
+    LossScaleText scale;
+    const int nnotes = 5 + loss_scale_notes(t, &scale, notes + 5);
     char *path = checkpoint_path(folder, step);
     if (!path)
         return problem_no_memory(p, folder);
-    int status = weights_save(t, path, true, notes, (int)(sizeof notes / sizeof *notes), p);
+    int status = weights_save(t, path, true, notes, nnotes, p);
     free(path);
     return status;
 }

@@ -60,6 +60,18 @@ int array_sample(const Array *a, int64_t sample, const MdlInput *input, int64_t 
 void synthetic_sample(const MdlInput *input, uint64_t seed, int64_t sample, int64_t count,
                       void *out);
 
+/* Files of tokens, cut into windows that are as long as the model's one input. `kind`:
+ * "text", one file of bytes; or "tokens", the shards that `path` names or matches. */
+typedef struct TokenFiles TokenFiles;
+bool kind_has_windows(const char *kind); /* one of the two; false for NULL */
+int tokens_open(TokenFiles **files, const char *path, const char *kind, const MdlModel *model,
+                Problem *p);
+void tokens_close(TokenFiles *files);
+int64_t tokens_windows(const TokenFiles *files);
+/* Copies a window for `input`, one token further on for a target, converted and checked. */
+int tokens_window(const TokenFiles *files, int64_t window, const MdlInput *input, void *out,
+                  Problem *p);
+
 /* The place of `index` in epoch `epoch`'s order of n samples: for fixed seed and epoch a
  * permutation of [0, n), n >= 1. */
 int64_t permutation(int64_t index, int64_t n, uint64_t seed, uint64_t epoch);
@@ -68,7 +80,7 @@ int64_t permutation(int64_t index, int64_t n, uint64_t seed, uint64_t epoch);
 typedef struct {
     const char *input; /* NULL: the one positional file */
     const char *path;
-    const char *kind; /* "npy", "idx", "csv", "text" */
+    const char *kind; /* "npy", "idx", "csv", "text", "tokens" */
 } DataFile;
 
 typedef struct {

@@ -19,9 +19,9 @@ static bool name_ends(const char *name, const char *end)
 /* NULL when the name says nothing. */
 static const char *kind_from_name(const char *path)
 {
-    static const char *const kinds[][2] = {{".npy", "npy"},   {".csv", "csv"},   {".txt", "text"},
-                                           {"-ubyte", "idx"}, {".ubyte", "idx"}, {".idx", "idx"},
-                                           {".idx1", "idx"},  {".idx3", "idx"},  {".gz", "idx"}};
+    static const char *const kinds[][2] = {
+        {".npy", "npy"},   {".csv", "csv"}, {".txt", "text"}, {".bin", "tokens"}, {"-ubyte", "idx"},
+        {".ubyte", "idx"}, {".idx", "idx"}, {".idx1", "idx"}, {".idx3", "idx"},   {".gz", "idx"}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (name_ends(path, kinds[i][0]))
             return kinds[i][1];
@@ -61,7 +61,8 @@ static void files_add(DataRequest *r, const char *input, const char *path, const
     r->files[r->nfiles++] = (DataFile){input, path, kind};
 }
 
-/* A text item makes text of any file; else a name that says its kind is believed. */
+/* Text and tokens are what the item says, because their names say little: an item of either
+ * makes such of any sole path, another item never does. Else a name is believed. */
 static int argument_add(DataRequest *r, const MdlModel *model, const char *arg,
                         const char *item_kind, Problem *p)
 {
@@ -78,13 +79,14 @@ static int argument_add(DataRequest *r, const MdlModel *model, const char *arg,
                            (int)(equals - arg), arg);
     const char *path = equals ? equals + 1 : arg;
     const char *kind = kind_from_name(path);
-    bool item_decides = kind_is(item_kind, "text") || (kind_is(kind, "text") && item_kind);
+    bool item_decides =
+        (input < 0 && kind_has_windows(item_kind)) || (kind_has_windows(kind) && item_kind);
     if (item_decides || !kind)
         kind = item_kind;
     if (!kind)
         return problem_set(p, EXIT_USE,
                            "%s %s: cannot tell the kind of the file; its name should end in .npy, "
-                           ".csv, .txt, .idx, -ubyte or .gz",
+                           ".csv, .txt, .bin, .idx, -ubyte or .gz",
                            r->option, arg);
     /* One file for everything and files for each input do not go together: the last wins. */
     if (input < 0 || (r->nfiles > 0 && !r->files[0].input))
@@ -95,11 +97,6 @@ static int argument_add(DataRequest *r, const MdlModel *model, const char *arg,
 
 static int item_add(DataRequest *r, const MdlModel *model, const MdlData *item, Problem *p)
 {
-    if (kind_is(item->kind, "tokens"))
-        return problem_set(p, EXIT_USE,
-                           "data %s: tokens(…) cannot be read by this trainer; give the tokens as "
-                           ".npy files with %s NAME=PATH",
-                           r->which, r->option);
     r->synthetic = kind_is(item->kind, "synthetic");
     for (int i = 0; i < item->nfiles; i++) {
         const MdlFile *f = &item->files[i];
@@ -118,7 +115,7 @@ int request_data(DataRequest *r, bool *found, const MdlModel *model, const char 
     const MdlData *item = item_find(model, which);
     const MdlData *like = item ? item : item_find(model, "train");
     const char *kind = like ? like->kind : NULL;
-    if (kind_is(kind, "synthetic") || kind_is(kind, "tokens"))
+    if (kind_is(kind, "synthetic"))
         kind = NULL;
 
     *r = (DataRequest){.which = which, .option = train ? "--data" : "--eval-data"};

@@ -11,42 +11,16 @@
 
 struct DataSet {
     const MdlModel *model;
-    int64_t *count; /* elements a sample, of every input */
-    Array *arrays;  /* of every input; those of synthetic data are empty */
+    int64_t *count;     /* elements a sample, of every input */
+    Array *arrays;      /* of every input; empty for tokens and synthetic data */
+    TokenFiles *tokens; /* NULL: arrays or synthetic */
     bool synthetic, shuffle;
     uint64_t seed;
     int64_t samples, skip;
 };
 
-/* Bytes as tokens: sample i is window i of `window` bytes; its target starts one later. */
-static int text_open(Array *a, const MdlInput *input, const char *path, int64_t window,
-                     int64_t count, Problem *p)
-{
-    if (input->type == MDL_REAL || count != window)
-        return problem_set(p, EXIT_USE,
-                           "%s: text is bytes in a row, %lld a sample; input '%s' is not", path,
-                           (long long)window, input->name);
-    *a = (Array){.path = path, .type = ELEMENT_U8, .rank = 2, .stride = window};
-    TRY(file_map(&a->file, path, p));
-    a->elements = a->file.bytes;
-    a->first = input->target;
-    a->dim[0] = a->file.size > 0 ? ((int64_t)a->file.size - 1) / window : 0;
-    a->dim[1] = window;
-    if (a->dim[0] == 0)
-        return problem_set(p, EXIT_RUN, "%s: %zu bytes hold no window of %lld and one more", path,
-                           a->file.size, (long long)window);
-    return MDL_OK;
-}
-
-static int64_t text_window(const DataSet *set)
-{
-    for (int i = 0; i < set->model->ninputs; i++)
-        if (!set->model->inputs[i].target)
-            return set->count[i] > 0 ? set->count[i] : 1;
-    return 1;
-}
-
-/* One file for all inputs: columns go to the inputs in order, then to the targets. */
+/* One file for all inputs: windows, or columns, which go to the inputs in order and then to
+ * the targets. */
 static int positional_open(DataSet *set, const DataRequest *r, Problem *p)
 {
     const MdlModel *model = set->model;
@@ -61,10 +35,8 @@ static int positional_open(DataSet *set, const DataRequest *r, Problem *p)
                 order[n++] = i;
     if (strcmp(f->kind, "csv") == 0)
         status = csv_read(set->arrays, model->inputs, order, n, f->path, p);
-    else if (strcmp(f->kind, "text") == 0)
-        for (int i = 0; i < n && status == MDL_OK; i++)
-            status = text_open(&set->arrays[i], &model->inputs[i], f->path, text_window(set),
-                               set->count[i], p);
+    else if (kind_has_windows(f->kind))
+        status = tokens_open(&set->tokens, f->path, f->kind, model, p);
     else
         status = problem_set(p, EXIT_USE,
                              "%s: a file of kind %s is for one input; give it as %s NAME=%s",
@@ -75,17 +47,19 @@ static int positional_open(DataSet *set, const DataRequest *r, Problem *p)
 
 /* One input's own file. Shapes agree when a sample has as many elements: [28,28] files
  * fit [1,28,28] inputs, and [N,1] files scalars. */
-static int named_open(DataSet *set, const DataFile *f, Problem *p)
+static int named_open(DataSet *set, const DataFile *f, const char *option, Problem *p)
 {
     int i = 0;
     while (strcmp(set->model->inputs[i].name, f->input) != 0)
         i++;
     const MdlInput *input = &set->model->inputs[i];
     Array *a = &set->arrays[i];
+    if (kind_has_windows(f->kind))
+        return problem_set(p, EXIT_USE,
+                           "%s: %s data is for all inputs; give it as %s %s, without '%s='",
+                           f->path, f->kind, option, f->path, f->input);
     if (strcmp(f->kind, "csv") == 0)
         TRY(csv_read(set->arrays, set->model->inputs, &i, 1, f->path, p));
-    else if (strcmp(f->kind, "text") == 0)
-        TRY(text_open(a, input, f->path, text_window(set), set->count[i], p));
     else if (strcmp(f->kind, "idx") == 0)
         TRY(idx_read(a, f->path, p));
     else
@@ -128,8 +102,11 @@ static int files_open(DataSet *set, const DataRequest *r, Problem *p)
         TRY(positional_open(set, r, p));
     else
         for (int i = 0; i < r->nfiles; i++)
-            TRY(named_open(set, &r->files[i], p));
-    TRY(arrays_agree(set, r, p));
+            TRY(named_open(set, &r->files[i], r->option, p));
+    if (set->tokens)
+        set->samples = tokens_windows(set->tokens);
+    else
+        TRY(arrays_agree(set, r, p));
     if (set->samples <= r->skip)
         return problem_set(p, EXIT_RUN, "the %s data holds %lld samples; skip = %lld leaves none",
                            r->which, (long long)set->samples, (long long)r->skip);
@@ -181,6 +158,7 @@ void dataset_close(DataSet *set)
         return;
     for (int i = 0; set->arrays && i < set->model->ninputs; i++)
         array_release(&set->arrays[i]);
+    tokens_close(set->tokens);
     free(set->arrays);
     free(set->count);
     free(set);
@@ -198,6 +176,8 @@ int dataset_load(const DataSet *set, int input, int64_t position, void *out, Pro
         sample = permutation(sample, set->samples, set->seed, (uint64_t)epoch);
     sample += set->skip;
     const MdlInput *shape = &set->model->inputs[input];
+    if (set->tokens)
+        return tokens_window(set->tokens, sample, shape, out, p);
     if (!set->synthetic)
         return array_sample(&set->arrays[input], sample, shape, set->count[input], out, p);
     synthetic_sample(shape, set->seed, sample, set->count[input], out);

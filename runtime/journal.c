@@ -105,7 +105,8 @@ static void progress_end(Trainer *t)
     t->journal.drawn = 0;
 }
 
-int journal_step(Trainer *t, int64_t step, double loss, double lr, double norm, Problem *p)
+int journal_step(Trainer *t, int64_t step, double loss, double lr, double norm, double scale,
+                 Problem *p)
 {
     Journal *j = &t->journal;
     double rate = rate_since(t, j->last, 1);
@@ -114,10 +115,15 @@ int journal_step(Trainer *t, int64_t step, double loss, double lr, double norm, 
         j->first_loss = loss;
     j->last_loss = loss;
     if (j->log) {
+        char norm_text[32] = "null", scale_text[64] = ""; /* not finite: the step was skipped */
+        if (isfinite(norm))
+            snprintf(norm_text, sizeof norm_text, "%.9g", norm);
+        if (t->model->loss_scaled)
+            snprintf(scale_text, sizeof scale_text, ", \"loss_scale\": %.9g", scale);
         fprintf(j->log,
-                "{\"step\": %lld, \"loss\": %.9g, \"lr\": %.9g, \"grad_norm\": %.9g, "
-                "\"samples_per_s\": %.9g}\n",
-                (long long)step, loss, lr, norm, rate);
+                "{\"step\": %lld, \"loss\": %.9g, \"lr\": %.9g, \"grad_norm\": %s, "
+                "\"samples_per_s\": %.9g%s}\n",
+                (long long)step, loss, lr, norm_text, rate, scale_text);
         TRY(log_flush(t, p));
     }
     if (t->options.plot) {

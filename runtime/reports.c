@@ -72,6 +72,8 @@ bool step_begin(Stage *s, int64_t step)
         slot->step = step;
         slot->loss = 0;
         slot->finished = 0;
+        slot->scale = 1;
+        slot->skipped = false;
         memset(slot->norm, 0, (size_t)t->model->nweights * sizeof *slot->norm);
     }
     pthread_mutex_unlock(&t->lock);
@@ -81,7 +83,9 @@ bool step_begin(Stage *s, int64_t step)
     s->step = step;
     s->norm = slot->norm;
     s->hyper = model->hyper;
-    s->hyper.step = step;
+    s->hyper.step = model->loss_scaled ? t->scale.updates + 1 : step;
+    s->loss_scale = (real)t->scale.factor;
+    s->skip = false;
     s->hyper.grad_scale = 1;
     /* Checking gradients must leave the weights as they are. */
     s->hyper.lr = t->options.check_gradients ? 0
@@ -133,8 +137,14 @@ int stages_meet(Stage *s, void (*last)(Stage *s), const char *what)
 static void clip_scale_set(Stage *s)
 {
     Trainer *t = s->trainer;
-    double norm = norm_of(t, s->norm), scale = t->model->clip_norm / (norm + 1e-6);
-    t->clip_scale = isfinite(norm) ? fmin(1, scale) : NAN;
+    StepSlot *slot = slot_of(t, s->step);
+    slot->scale = t->scale.factor;
+    const double norm = norm_of(t, s->norm) / slot->scale, most = t->model->clip_norm;
+    const double clip = most > 0 ? fmin(1, most / (norm + 1e-6)) : 1;
+    t->skip = slot->skipped = !isfinite(norm);
+    t->clip_scale = loss_scale_decide(t, isfinite(norm)) ? clip / slot->scale : NAN;
+    if (t->skip && !isnan(t->clip_scale))
+        t->clip_scale = 0;
 }
 
 /* The last to come sums for all, so every stage scales by one number and nobody reads the
@@ -144,7 +154,7 @@ int clip_exchange(Stage *s)
     Trainer *t = s->trainer;
     TRY(stages_meet(s, clip_scale_set, "clipping"));
     /* No other meeting begins without this stage. */
-    if (isnan(t->clip_scale)) {
+    if (isnan(t->clip_scale) || (t->skip && !t->model->loss_scaled)) {
         char place[TEXT_PLACE];
         return stage_fail(s,
                           "%s: the gradient of %s is not finite; nothing was updated; a lower "
@@ -152,6 +162,7 @@ int clip_exchange(Stage *s)
                           stage_place(s, place), norm_culprit(t, s->norm));
     }
     s->hyper.grad_scale = t->clip_scale;
+    s->skip = t->skip;
     return MDL_OK;
 }
 

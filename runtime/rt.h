@@ -53,10 +53,12 @@ typedef struct Stage {
 #else
     Team *team; /* the device's threads */
 #endif
-    int64_t step;  /* optimizer step under way, from 1 */
-    bool training; /* dropout is on; false in evaluation */
-    Hyper hyper;   /* the optimizer's numbers for this step */
-    double *norm;  /* sum of squares of the gradient of weight i; shared, one writer each */
+    int64_t step;    /* optimizer step under way, from 1 */
+    bool training;   /* dropout is on; false in evaluation */
+    Hyper hyper;     /* the optimizer's numbers for this step */
+    real loss_scale; /* f16: what the gradient of the loss is multiplied by; else 1 */
+    bool skip;       /* f16: a gradient was not finite; set by clip_gradients: do not update */
+    double *norm;    /* sum of squares of the gradient of weight i; shared, one writer each */
     Trainer *trainer;
 } Stage;
 
@@ -109,7 +111,8 @@ int data_load(Stage *s, int input, int m, void *buffer);
 int report_loss(Stage *s, int m, const real *loss);
 int report_metric(Stage *s, int metric, int m, const real *value);
 
-/* Exchanges s->norm between all stages and sets s->hyper.grad_scale for clip_norm:
+/* Exchanges s->norm between all stages and sets s->hyper.grad_scale for clip_norm and the loss
+ * scale, and s->skip:
  * every stage calls it once a step, after all its gradients are complete. With GPUs the
  * squares are read from s->squares, when the compute stream has got there. */
 int clip_gradients(Stage *s);
@@ -228,6 +231,7 @@ typedef struct {
     int64_t warmup;   /* steps */
     double min;       /* the lowest learning rate, absolute */
     double clip_norm; /* 0: none */
+    bool loss_scaled; /* precision f16 */
 #ifdef MDL_CUDA
     const struct MdlNccl
         *nccl;            /* &mdl_nccl of rt_cuda.h where stages meet in NCCL; NULL: in links */

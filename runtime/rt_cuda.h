@@ -36,11 +36,15 @@ typedef struct MdlNccl {
     int (*identify)(void *id); /* makes the identity of a communicator, MDL_NCCL_ID bytes */
     /* Makes this rank's end on the current device; returns when all ranks have called. */
     int (*connect)(struct ncclComm **comm, int ranks, int rank, const void *id);
+    /* Sends a number along each link of this rank; `place` is device memory, MDL_NCCL_GREETING
+     * bytes for each link, with zeros. */
+    int (*greet)(struct ncclComm *comm, const MdlLink *links, int nlinks, int rank, char *place,
+                 cudaStream_t stream);
     int (*failed)(struct ncclComm *comm); /* what has gone wrong meanwhile; 0: nothing */
     /* Ends it. abort: also what is under way, which no other rank may ever answer. */
     int (*close)(struct ncclComm *comm, bool abort);
 } MdlNccl;
-enum { MDL_NCCL_ID = 128 };
+enum { MDL_NCCL_ID = 128, MDL_NCCL_GREETING = 64 };
 
 /* For MdlModel.nccl. Links NCCL, so only trainers that name it do. */
 extern const MdlNccl mdl_nccl;

@@ -150,8 +150,17 @@ typedef struct {
     int64_t step;
     double loss;  /* sum over the batch; one writer */
     int finished; /* stages; under the lock */
-    double *norm; /* [nweights] */
+    double *norm; /* [nweights], of the gradients as they are: times the loss scale */
+    double scale; /* the step's loss scale; 1 without */
+    bool skipped; /* nothing was updated, since a gradient was not finite in 16 bits */
 } StepSlot;
+
+/* The loss scale of the next step; loss_scale.c. */
+typedef struct {
+    double factor;
+    int64_t good;    /* steps since it changed */
+    int64_t updates; /* steps that were not skipped */
+} LossScale;
 
 /* Stages may be this many steps ahead of the main thread's reports. */
 enum { STEP_SLOTS = 16 };
@@ -210,6 +219,8 @@ struct Trainer {
     int met;                /* stages that have come to where all meet */
     int64_t meets;          /* counts meetings */
     double clip_scale;
+    bool skip; /* the step under way updates nothing */
+    LossScale scale;
 
     StepSlot slots[STEP_SLOTS];
     double *norms; /* of all slots */
@@ -294,6 +305,18 @@ bool step_begin(Stage *s, int64_t step);
 void step_end(Stage *s, int64_t step);
 /* Sum in index order, square root. */
 double norm_of(const Trainer *t, const double *squares);
+
+void loss_scale_start(Trainer *t);
+/* What the gradients of a step mean for the scale; false where there is no way on. Called with the
+ * lock. */
+bool loss_scale_decide(Trainer *t, bool finite);
+/* What a checkpoint notes of it: 0 or LOSS_SCALE_NOTES notes, in the text given. */
+enum { LOSS_SCALE_NOTES = 3 };
+typedef struct {
+    char factor[32], good[32], updates[32];
+} LossScaleText;
+int loss_scale_notes(const Trainer *t, LossScaleText *text, TensorNote *notes);
+int loss_scale_resume(Trainer *t, const TensorFile *file, int64_t done, Problem *p);
 /* Waits until every stage has come; the last to come calls `last` for all, with the lock. */
 int stages_meet(Stage *s, void (*last)(Stage *s), const char *what);
 /* The part of clip_gradients that all targets share: s->norm holds this stage's squares. */
@@ -315,7 +338,8 @@ const char *norm_culprit(const Trainer *t, const double *squares);
 
 int journal_open(Trainer *t, Problem *p);
 void journal_close(Trainer *t);
-int journal_step(Trainer *t, int64_t step, double loss, double lr, double norm, Problem *p);
+int journal_step(Trainer *t, int64_t step, double loss, double lr, double norm, double scale,
+                 Problem *p);
 int journal_eval(Trainer *t, int64_t step, double loss, const double *metrics, Problem *p);
 /* `why`: why the run stopped early, or NULL. */
 void journal_summary(Trainer *t, int64_t last, const char *why);

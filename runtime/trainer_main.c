@@ -61,6 +61,7 @@ static int resume_open(Trainer *t, int64_t *done, Problem *p)
     double lr = noted ? strtod(noted, NULL) : -1;
     if (o->lr < 0 && isfinite(lr) && lr >= 0)
         t->lr = lr; /* of the run that wrote the checkpoint */
+    TRY(loss_scale_resume(t, t->initial, *done, p));
     if (!o->quiet)
         printf("going on after step %lld of %s\n", (long long)*done, o->resume);
     return MDL_OK;
@@ -70,6 +71,7 @@ static int resume_open(Trainer *t, int64_t *done, Problem *p)
 static int weights_prepare(Trainer *t, int64_t *done, Problem *p)
 {
     *done = 0;
+    loss_scale_start(t);
     TRY(weights_list(&t->weights, t->model, p));
     if (t->options.resume)
         TRY(resume_open(t, done, p));

@@ -70,7 +70,7 @@ void options_help(const MdlModel *model, const char *program)
     else
         puts("  --cuda-graph         launch each step's passes as one CUDA graph");
     puts("  --data NAME=PATH     samples of one input: .npy, .idx, -ubyte, .gz or .csv\n"
-         "  --data PATH          one file for all inputs: .csv or .txt\n"
+         "  --data PATH          one file for all inputs: .csv, .txt or .bin\n"
          "  --data synthetic     made-up samples\n"
          "  --eval-data ...      likewise, to evaluate on\n"
          "  --eval-every N       evaluate every N steps, not only at the end\n"
@@ -83,9 +83,10 @@ void options_help(const MdlModel *model, const char *program)
          "  --load FILE          start from the weights of a safetensors file\n"
          "  --export FILE        write the weights to a safetensors file at the end\n"
          "  --time-limit T       stop after T, such as 90s, 10m or 2h\n"
-         "  --timeout S          fail when a device waits for another for S seconds\n"
-         "  --check-gradients    compare gradients with differences of the loss\n"
-         "  -q                   say nothing but errors\n"
+         "  --timeout S          fail when a device waits for another for S seconds");
+    if (target_traits.teams)
+        puts("  --check-gradients    compare gradients with differences of the loss");
+    puts("  -q                   say nothing but errors\n"
          "  --help               this\n\n"
          "Exit codes: 0 done, 1 the run failed, 2 wrong use or no such file.");
     if (model->ninputs > 0)

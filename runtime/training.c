@@ -69,16 +69,16 @@ static int step_report(Trainer *t, Problem *p)
     const StepSlot *slot = slot_of(t, step);
     pthread_mutex_unlock(&t->lock);
     const MdlModel *model = t->model;
-    double loss = slot->loss / (double)model->batch, norm = norm_of(t, slot->norm);
+    double loss = slot->loss / (double)model->batch, norm = norm_of(t, slot->norm) / slot->scale;
     double lr = learning_rate(model->lr_schedule, t->lr, model->min, model->warmup, step, t->steps);
     int status;
-    if (!isfinite(norm))
+    if (!isfinite(norm) && !slot->skipped)
         status = problem_set(p, EXIT_RUN,
                              "step %lld: the gradient of %s is not finite; a lower learning rate "
                              "or clip_norm may help",
                              (long long)step, norm_culprit(t, slot->norm));
     else
-        status = journal_step(t, step, loss, lr, norm, p);
+        status = journal_step(t, step, loss, lr, norm, slot->scale, p);
     pthread_mutex_lock(&t->lock);
     t->reported = step;
     pthread_cond_broadcast(&t->changed);

@@ -11,7 +11,8 @@
  *
  * The weights are first turned to [tap, channel][m] in scratch, unless they lie so: then a
  * thread reads one tap of many channels at a constant stride, and weights in vectors. Groups
- * of few output channels, depthwise ones above all, are computed directly, a pixel a thread.
+ * of few output channels, depthwise ones above all, and sums too long for scratch are computed
+ * directly, a pixel a thread.
  *
  * A sum is one chain in a fixed order; where planes are small and sums are long, as in the last
  * layers of a network, chains of a fixed length, each with blocks of its own, and joined in
@@ -475,7 +476,7 @@ static __global__ void __launch_bounds__(DIRECT_BLOCK)
     w += group * s.group + (int64_t)channel * s.step + tap;
 #pragma unroll
     for (int i = line; i < TURN; i += TURN_LINES)
-        tile[i][lane] = m0 + i < s.width && channel < s.channels ? w[(m0 + i) * s.row] : 0;
+        tile[i][lane] = m0 + i < s.width && channel < s.channels ? w[(int64_t)(m0 + i) * s.row] : 0;
     __syncthreads();
     to += (int64_t)group * s.depth * s.pitch + m0 + lane;
 #pragma unroll
@@ -494,8 +495,8 @@ static int run_turned(const Gpu *gpu, const float *w, const Geometry &s, int64_t
     const int64_t taps = (int64_t)s.kernel * s.kernel, depth = s.channels * taps;
     const int64_t room = GPU_SCRATCH / (int64_t)sizeof(float);
     const int64_t width = int_min(s.per, room / depth / 4 * 4), pitch = ceil_div(width, 4) * 4;
-    if (width <= 0)
-        return (int)cudaErrorInvalidValue;
+    if (width <= 0) /* not even four channels have room */
+        return run(Part{0, all, 0, s.per, w, false, 0, 0, 0});
     const int64_t groups = int_max(1, room / (depth * pitch));
     float *to = (float *)gpu->scratch;
     for (int64_t g = 0; g < all; g += groups) {

@@ -336,7 +336,8 @@ int gpu_conv2d_backward_weight(const Gpu *gpu, float *dw, const float *dy, const
         return accumulate ? 0 : (int)cudaMemsetAsync(dw, 0, bytes, gpu->compute);
     }
     shape_of(&s, c);
-    const int64_t most = INDEX_MOST / s.pixels;
+    /* the slices, rounded up to whole warps, end below 2^31, too */
+    const int64_t most = (INDEX_MOST - SLICES_MOST * WARP) / s.pixels;
     for (int64_t from = 0; from < c->B; from += most) {
         s.count = (int)(int_min(most, c->B - from) * s.pixels);
         s.add = accumulate || from > 0;

@@ -1,4 +1,4 @@
-/* copy.cu - moving elements: strided copies, fills, sums in place.
+/* copy.cu - moving elements: strided copies, fills, sums in place, rounding to 16 bits.
  *
  * copy_strided drops dimensions of 1 and merges neighbours that lie one after the other in both
  * tensors. One run is a memcpy. Where the last dimension is contiguous on both sides, elements
@@ -11,6 +11,8 @@
  * Copies of more than 2^31 elements are cut along their longest dimension.
  */
 #include "common.cuh"
+#include "gpu_half.h"
+#include "half.cuh"
 
 enum { RANK = 8, BLOCK = 256, SIDE = 32, STRIPES = 8, GATHERS = 4 };
 
@@ -242,9 +244,9 @@ extern "C" int gpu_copy_strided(const Gpu *gpu, void *y, const void *x, int rank
 /* ------------------------------------------------------------- whole tensors */
 
 /* y[i] = value, or y[i] += x[i] where there is an x; V at a time, then what is left. */
-template <bool ADD, int V>
+template <bool ADD, int V, class To>
 static __global__ void __launch_bounds__(BLOCK)
-    write_all(float *__restrict__ y, const float *__restrict__ x, float value, int64_t n)
+    write_all(To y, const float *__restrict__ x, float value, int64_t n)
 {
     const int64_t at = (int64_t)blockIdx.x * BLOCK + threadIdx.x;
     const int64_t threads = (int64_t)gridDim.x * BLOCK;
@@ -257,31 +259,79 @@ static __global__ void __launch_bounds__(BLOCK)
         store_floats(y + i, v);
     }
     const int64_t last = n / V * V + at;
-    if (last < n)
-        y[last] = ADD ? y[last] + x[last] : value;
+    if (last < n) {
+        const float was = ADD ? load_floats<1>(y + last).at[0] : 0;
+        store_floats(y + last, Floats<1>{ADD ? was + x[last] : value});
+    }
 }
 
-template <bool ADD>
-static int write(const Gpu *gpu, float *y, const float *x, float value, int64_t n)
+template <bool ADD, class To>
+static int write(const Gpu *gpu, To y, const float *x, float value, int64_t n)
 {
+    enum { V = VECTOR<To> };
     if (n <= 0)
         return 0;
-    const unsigned blocks = gpu_blocks(ceil_div(n, 4), BLOCK);
-    if (is_vector(0, x, y))
-        write_all<ADD, 4><<<blocks, BLOCK, 0, gpu->compute>>>(y, x, value, n);
+    const unsigned blocks = gpu_blocks(ceil_div(n, V), BLOCK);
+    if (is_vector<V>(0, x, y))
+        write_all<ADD, V, To><<<blocks, BLOCK, 0, gpu->compute>>>(y, x, value, n);
     else
-        write_all<ADD, 1><<<blocks, BLOCK, 0, gpu->compute>>>(y, x, value, n);
+        write_all<ADD, 1, To><<<blocks, BLOCK, 0, gpu->compute>>>(y, x, value, n);
     return launch_status();
 }
 
+/* Floats that nothing else reads while they are written. */
+typedef float *__restrict__ Floats32;
+
 extern "C" int gpu_fill(const Gpu *gpu, float *y, float value, int64_t n)
 {
-    return write<false>(gpu, y, NULL, value, n);
+    return write<false, Floats32>(gpu, y, NULL, value, n);
 }
 
 extern "C" int gpu_accumulate_into(const Gpu *gpu, float *y, const float *x, int64_t n)
 {
-    return write<true>(gpu, y, x, 0, n);
+    return write<true, Floats32>(gpu, y, x, 0, n);
+}
+
+extern "C" int gpu_fill_half(const Gpu *gpu, HalfKind kind, half16 *y, float value, int64_t n)
+{
+    return write<false>(gpu, Halves{y, kind}, NULL, value, n);
+}
+
+/* V at a time, 16 bytes of y, then what is left. */
+template <int V>
+static __global__ void __launch_bounds__(BLOCK)
+    round_all(Halves y, const float *__restrict__ x, int64_t n)
+{
+    enum { N = V > 4 ? V / 4 : 1, PART = V / N };
+    const int64_t at = (int64_t)blockIdx.x * BLOCK + threadIdx.x;
+    const int64_t threads = (int64_t)gridDim.x * BLOCK;
+    for (int64_t i = at * V; i + V <= n; i += threads * V) {
+        Floats<V> v;
+#pragma unroll
+        for (int u = 0; u < N; u++) {
+            const Floats<PART> part = load_floats<PART>(x + i + u * PART);
+#pragma unroll
+            for (int e = 0; e < PART; e++)
+                v.at[u * PART + e] = part.at[e];
+        }
+        store_floats(y + i, v);
+    }
+    const int64_t last = n / V * V + at;
+    if (last < n)
+        store_floats(y + last, load_floats<1>(x + last));
+}
+
+extern "C" int gpu_half_round(const Gpu *gpu, HalfKind kind, half16 *y, const float *x, int64_t n)
+{
+    const Halves to = {y, kind};
+    if (n <= 0)
+        return 0;
+    const unsigned blocks = gpu_blocks(ceil_div(n, VECTOR<Halves>), BLOCK);
+    if (is_aligned<4>(x) && is_aligned<VECTOR<Halves>>(y))
+        round_all<VECTOR<Halves>><<<blocks, BLOCK, 0, gpu->compute>>>(to, x, n);
+    else
+        round_all<1><<<blocks, BLOCK, 0, gpu->compute>>>(to, x, n);
+    return launch_status();
 }
 
 static __global__ void __launch_bounds__(BLOCK) count_up(int32_t *y, int64_t n)

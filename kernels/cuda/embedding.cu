@@ -11,6 +11,7 @@
 
 enum { TILE = 4096, SEGMENT = 1 << 16, SORT_BLOCK = 1024, BLOCK = 256 };
 enum { AT_ONCE = 4 /* rows of a run that are loaded together */ };
+enum { MOST_CUTS = 65535 /* of the columns: blocks along y */ };
 static_assert(2 * SEGMENT * sizeof(uint64_t) <= GPU_SCRATCH, "a segment's keys fit twice");
 
 typedef unsigned long long Key;
@@ -109,21 +110,11 @@ static __global__ void __launch_bounds__(BLOCK)
 
 /* ------------------------------------------------------------------------ sums */
 
-/* A warp takes V x WARP columns of the run that begins at its place among the sorted keys, and
- * nothing where none begins. */
+/* Adds to V columns of a weight's row those of the run of `id` that begins at `place`. */
 template <int V>
-static __global__ void __launch_bounds__(row_threads(1))
-    add_runs(float *__restrict__ dw, const float *__restrict__ dy, const Key *__restrict__ sorted,
-             int rows, int64_t n)
+MDL_DEVICE void add_run(float *to, const float *__restrict__ dy, const Key *__restrict__ sorted,
+                        int place, int rows, int64_t n, uint32_t id)
 {
-    const int place = (int)row_here<1>();
-    const int64_t column = ((int64_t)blockIdx.y * WARP + threadIdx.x) * V;
-    if (place >= rows || column >= n)
-        return;
-    const uint32_t id = (uint32_t)(sorted[place] >> 32);
-    if (place > 0 && (uint32_t)(sorted[place - 1] >> 32) == id)
-        return;
-    float *const to = dw + id * n + column;
     Floats<V> sum = load_floats<V>(to);
     for (int i = place; i < rows; i += AT_ONCE) {
         Floats<V> v[AT_ONCE];
@@ -132,7 +123,7 @@ static __global__ void __launch_bounds__(row_threads(1))
         for (int u = 0; u < AT_ONCE; u++) {
             const Key key = sorted[min(i + u, rows - 1)];
             if (i + u < rows && (uint32_t)(key >> 32) == id) {
-                v[u] = load_floats<V>(dy + (int64_t)(uint32_t)key * n + column);
+                v[u] = load_floats<V>(dy + (int64_t)(uint32_t)key * n);
                 count = u + 1;
             }
         }
@@ -145,6 +136,24 @@ static __global__ void __launch_bounds__(row_threads(1))
             break;
     }
     store_floats(to, sum);
+}
+
+/* A warp takes V x WARP columns at a time of the run that begins at its place among the sorted
+ * keys, and nothing where none begins. */
+template <int V>
+static __global__ void __launch_bounds__(row_threads(1))
+    add_runs(float *__restrict__ dw, const float *__restrict__ dy, const Key *__restrict__ sorted,
+             int rows, int64_t n)
+{
+    const int place = (int)row_here<1>();
+    if (place >= rows)
+        return;
+    const uint32_t id = (uint32_t)(sorted[place] >> 32);
+    if (place > 0 && (uint32_t)(sorted[place - 1] >> 32) == id)
+        return;
+    for (int64_t column = ((int64_t)blockIdx.y * WARP + threadIdx.x) * V; column < n;
+         column += (int64_t)gridDim.y * WARP * V)
+        add_run<V>(dw + id * n + column, dy + column, sorted, place, rows, n, id);
 }
 
 /* sorted: where the keys of the segment's rows are, in order. */
@@ -170,7 +179,7 @@ extern "C" int gpu_embedding_backward_weight(const Gpu *gpu, float *dw, const fl
 {
     int status = accumulate ? 0 : gpu_fill(gpu, dw, 0, count * n);
     const bool vector = is_vector(n, dw, dy);
-    const unsigned cuts = (unsigned)ceil_div(n, WARP * (vector ? 4 : 1));
+    const unsigned cuts = (unsigned)int_min(ceil_div(n, WARP * (vector ? 4 : 1)), MOST_CUTS);
     for (int64_t first = 0; status == 0 && n > 0 && first < rows; first += SEGMENT) {
         const int now = (int)int_min(SEGMENT, rows - first);
         Key *sorted;

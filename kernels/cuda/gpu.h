@@ -21,6 +21,7 @@
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 
+#include "half.h"
 #include "kernels.h"
 
 #ifdef __cplusplus
@@ -51,7 +52,7 @@ int gpu_probe(void);
 
 /* ----------------------------------------------------------- matrix products */
 
-/* relu-less; the bias is added by cuBLASLt's epilogue */
+/* relu-less; the bias is added by cuBLASLt's epilogue or, where cuBLASLt cannot, is there first */
 int gpu_linear_forward(const Gpu *gpu, float *y, const float *x, const float *w, const float *b,
                        int64_t rows, int64_t k, int64_t n, bool transposed);
 int gpu_linear_backward_input(const Gpu *gpu, float *dx, const float *dy, const float *w,
@@ -61,6 +62,16 @@ int gpu_linear_backward_weight(const Gpu *gpu, float *dw, const float *dy, const
                                bool accumulate);
 int gpu_matmul(const Gpu *gpu, float *c, const float *a, const float *b, bool ta, bool tb,
                int64_t m, int64_t n, int64_t k, const MatmulBatch *batch, bool accumulate);
+
+/* ----------------------------------------------------------------- attention */
+
+int gpu_attention_forward(const Gpu *gpu, float *o, float *lse, const float *q, const float *k,
+                          const float *v, const Attention *a);
+int gpu_attention_backward(const Gpu *gpu, float *dq, float *dk, float *dv, const float *dout,
+                           const float *q, const float *k, const float *v, const float *o,
+                           const float *lse, const Attention *a);
+int gpu_rope(const Gpu *gpu, float *y, const float *x, int64_t B, int64_t t, int64_t heads,
+             int64_t width, double base, bool inverse);
 
 /* --------------------------------------------------- convolution and pooling */
 
@@ -106,8 +117,8 @@ int gpu_groupnorm_backward_weight(const Gpu *gpu, float *dw, float *db, const fl
 
 int gpu_embedding_forward(const Gpu *gpu, float *y, const int32_t *ids, const float *w,
                           int64_t rows, int64_t n);
-/* The rows are sorted by id on the GPU (a stable counting sort in scratch), and each id's
- * rows are summed by one group of threads in row order. */
+/* The rows are sorted by id on the GPU, in scratch, and each id's rows are summed by one group of
+ * threads in row order. */
 int gpu_embedding_backward_weight(const Gpu *gpu, float *dw, const float *dy, const int32_t *ids,
                                   int64_t rows, int64_t count, int64_t n, bool accumulate);
 int gpu_softmax_forward(const Gpu *gpu, float *y, const float *x, int64_t rows, int64_t n);
@@ -126,6 +137,7 @@ int gpu_accuracy_forward(const Gpu *gpu, float *acc, const float *logits, const 
 
 /* --------------------------------------------------- reductions and movement */
 
+/* `rank` is at most 9, as in kernels.h */
 int gpu_reduce_sum(const Gpu *gpu, float *y, const float *x, int rank, const int64_t *dim,
                    unsigned mask, double scale, bool accumulate);
 int gpu_reduce_max(const Gpu *gpu, float *y, const float *x, int rank, const int64_t *dim,
@@ -149,6 +161,29 @@ int gpu_adam_update(const Gpu *gpu, double *squares, float *w, const float *g, f
 int gpu_adamw_update(const Gpu *gpu, double *squares, float *w, const float *g, float *m, float *v,
                      int64_t n, const Hyper *h);
 int gpu_sum_squares(const Gpu *gpu, double *squares, const float *g, int64_t n);
+
+/* A weight of a stage, what its optimizer keeps, and its gradient. m is the velocity of SGD, which
+ * may be NULL where momentum is 0; v is Adam's. half, or NULL, gets the updated weight rounded to
+ * 16 bits. Its sum of squares goes to squares[square]. */
+typedef struct {
+    float *w;
+    const float *g;
+    float *m, *v;
+    half16 *half;
+    int64_t n;
+    int square;
+} GpuWeight;
+
+/* The same results for `count` weights, to the bit, in one launch for each 70 of them and one for
+ * each 336 that have more than 4096 elements. `weights` is read during the call; of sum_squares
+ * only g, n and square. kind: of the 16-bit copies. */
+int gpu_sgd_update_all(const Gpu *gpu, double *squares, const GpuWeight *weights, int count,
+                       HalfKind kind, const Hyper *h);
+int gpu_adam_update_all(const Gpu *gpu, double *squares, const GpuWeight *weights, int count,
+                        HalfKind kind, const Hyper *h);
+int gpu_adamw_update_all(const Gpu *gpu, double *squares, const GpuWeight *weights, int count,
+                         HalfKind kind, const Hyper *h);
+int gpu_sum_squares_all(const Gpu *gpu, double *squares, const GpuWeight *weights, int count);
 
 #ifdef __cplusplus
 }

@@ -53,10 +53,15 @@ template <class T> MDL_DEVICE void store_four(T *p, const Four<T> &v)
     *reinterpret_cast<Four<T> *>(p) = v;
 }
 
-/* May 16 bytes at a time be used for runs of n floats that begin at these pointers? */
-template <class... Pointers> static inline bool is_vector(int64_t n, Pointers... p)
+template <int V, class T> static inline bool is_aligned(const T *p)
 {
-    return ((uintptr_t(p) | ...) & 15) == 0 && n % 4 == 0;
+    return uintptr_t(p) % (V * sizeof(T)) == 0;
+}
+
+/* May V elements at a time be used for runs of n that begin at these pointers? */
+template <int V = 4, class... Pointers> static inline bool is_vector(int64_t n, Pointers... p)
+{
+    return (is_aligned<V>(p) && ...) && n % V == 0;
 }
 
 MDL_DEVICE float mdl_fma(float a, float b, float c)

@@ -3,14 +3,16 @@
  * Forward pass and the input's gradient: rownorm.cuh. Gradients of weight and bias: a block takes
  * some columns and `part` rows, which its rows of threads share; where rows are cut into several
  * parts, the parts' sums go to scratch and are added up in order by a second kernel. How rows are
- * cut depends on the shape alone.
+ * cut depends on the shape alone. In mixed precision the result and its gradient have 16 bits, and
+ * 4 of them are loaded or stored with 16 bytes of x.
  */
+#include "gpu_half.h"
 #include "rownorm.cuh"
 
 enum { BLOCK = 256, WARPS = BLOCK / WARP, ROWS = 16 /* of a thread */, AT_ONCE = 4 };
 enum { MOST_PARTS = 512 };
 
-static int forward(const Gpu *gpu, Norm *v)
+template <class N> static int forward(const Gpu *gpu, N *v)
 {
     if (v->rows <= 0 || v->n <= 0)
         return 0;
@@ -18,7 +20,7 @@ static int forward(const Gpu *gpu, Norm *v)
                                                      : norm_forward<false, 1>(gpu, v);
 }
 
-static int backward(const Gpu *gpu, Norm *v)
+template <class N> static int backward(const Gpu *gpu, N *v)
 {
     if (v->rows <= 0 || v->n <= 0)
         return 0;
@@ -26,11 +28,12 @@ static int backward(const Gpu *gpu, Norm *v)
                                                       : norm_backward<false, 1>(gpu, v);
 }
 
-extern "C" int gpu_layernorm_forward(const Gpu *gpu, float *y, float *mean, float *rstd,
-                                     const float *x, const float *w, const float *b, int64_t rows,
-                                     int64_t n, float eps)
+/* Without a mean: RMS normalisation. */
+template <class Out>
+static int norm_rows(const Gpu *gpu, Out y, float *mean, float *rstd, const float *x,
+                     const float *w, const float *b, int64_t rows, int64_t n, float eps)
 {
-    Norm v = {};
+    NormOf<Out, const float *> v = {};
     v.out = y;
     v.mean_out = mean;
     v.rstd_out = rstd;
@@ -40,29 +43,42 @@ extern "C" int gpu_layernorm_forward(const Gpu *gpu, float *y, float *mean, floa
     v.rows = rows;
     v.n = n;
     v.eps = eps;
-    v.centred = true;
+    v.centred = mean != NULL;
     return forward(gpu, &v);
+}
+
+extern "C" int gpu_layernorm_forward(const Gpu *gpu, float *y, float *mean, float *rstd,
+                                     const float *x, const float *w, const float *b, int64_t rows,
+                                     int64_t n, float eps)
+{
+    return norm_rows(gpu, y, mean, rstd, x, w, b, rows, n, eps);
+}
+
+extern "C" int gpu_layernorm_forward_half(const Gpu *gpu, HalfKind kind, half16 *y, float *mean,
+                                          float *rstd, const float *x, const float *w,
+                                          const float *b, int64_t rows, int64_t n, float eps)
+{
+    return norm_rows(gpu, Halves{y, kind}, mean, rstd, x, w, b, rows, n, eps);
 }
 
 extern "C" int gpu_rmsnorm_forward(const Gpu *gpu, float *y, float *rstd, const float *x,
                                    const float *w, int64_t rows, int64_t n, float eps)
 {
-    Norm v = {};
-    v.out = y;
-    v.rstd_out = rstd;
-    v.x = x;
-    v.w = w;
-    v.rows = rows;
-    v.n = n;
-    v.eps = eps;
-    return forward(gpu, &v);
+    return norm_rows(gpu, y, NULL, rstd, x, w, NULL, rows, n, eps);
 }
 
-extern "C" int gpu_layernorm_backward_input(const Gpu *gpu, float *dx, const float *dy,
-                                            const float *x, const float *w, const float *mean,
-                                            const float *rstd, int64_t rows, int64_t n)
+extern "C" int gpu_rmsnorm_forward_half(const Gpu *gpu, HalfKind kind, half16 *y, float *rstd,
+                                        const float *x, const float *w, int64_t rows, int64_t n,
+                                        float eps)
 {
-    Norm v = {};
+    return norm_rows(gpu, Halves{y, kind}, NULL, rstd, x, w, NULL, rows, n, eps);
+}
+
+template <class Gradient>
+static int norm_rows_back(const Gpu *gpu, float *dx, Gradient dy, const float *x, const float *w,
+                          const float *mean, const float *rstd, int64_t rows, int64_t n)
+{
+    NormOf<float *, Gradient> v = {};
     v.out = dx;
     v.dy = dy;
     v.x = x;
@@ -75,27 +91,50 @@ extern "C" int gpu_layernorm_backward_input(const Gpu *gpu, float *dx, const flo
     return backward(gpu, &v);
 }
 
+extern "C" int gpu_layernorm_backward_input(const Gpu *gpu, float *dx, const float *dy,
+                                            const float *x, const float *w, const float *mean,
+                                            const float *rstd, int64_t rows, int64_t n)
+{
+    return norm_rows_back(gpu, dx, dy, x, w, mean, rstd, rows, n);
+}
+
+extern "C" int gpu_layernorm_backward_input_half(const Gpu *gpu, HalfKind kind, float *dx,
+                                                 const half16 *dy, const float *x, const float *w,
+                                                 const float *mean, const float *rstd, int64_t rows,
+                                                 int64_t n)
+{
+    return norm_rows_back(gpu, dx, ConstHalves{dy, kind}, x, w, mean, rstd, rows, n);
+}
+
 extern "C" int gpu_rmsnorm_backward_input(const Gpu *gpu, float *dx, const float *dy,
                                           const float *x, const float *w, const float *rstd,
                                           int64_t rows, int64_t n)
 {
-    return gpu_layernorm_backward_input(gpu, dx, dy, x, w, NULL, rstd, rows, n);
+    return norm_rows_back(gpu, dx, dy, x, w, NULL, rstd, rows, n);
+}
+
+extern "C" int gpu_rmsnorm_backward_input_half(const Gpu *gpu, HalfKind kind, float *dx,
+                                               const half16 *dy, const float *x, const float *w,
+                                               const float *rstd, int64_t rows, int64_t n)
+{
+    return norm_rows_back(gpu, dx, ConstHalves{dy, kind}, x, w, NULL, rstd, rows, n);
 }
 
 /* -------------------------------------------------------- gradients of the weights */
 
-typedef struct {
+template <class Gradient> struct Weights {
     float *dw, *db; /* or, with parts, [parts, n] each in scratch */
-    const float *dy, *x, *mean, *rstd;
+    Gradient dy;
+    const float *x, *mean, *rstd;
     int64_t rows, n, part; /* rows of a part */
     int width;             /* threads side by side */
     bool accumulate;
-} Weights;
+};
 
 /* Adds to dw and db what rows first, first + height, ... below `end` give. */
-template <int V>
-MDL_DEVICE void add_rows(const Weights &v, int64_t column, int64_t first, int64_t end, int height,
-                         Floats<V> &dw, Floats<V> &db)
+template <int V, class Gradient>
+MDL_DEVICE void add_rows(const Weights<Gradient> &v, int64_t column, int64_t first, int64_t end,
+                         int height, Floats<V> &dw, Floats<V> &db)
 {
     for (int64_t r = first; r < end; r += AT_ONCE * height) {
         Floats<V> dy[AT_ONCE], x[AT_ONCE];
@@ -126,7 +165,8 @@ MDL_DEVICE void add_rows(const Weights &v, int64_t column, int64_t first, int64_
     }
 }
 
-template <int V> static __global__ void __launch_bounds__(BLOCK) weight_tile(const Weights v)
+template <int V, class Gradient>
+static __global__ void __launch_bounds__(BLOCK) weight_tile(const Weights<Gradient> v)
 {
     __shared__ float part_dw[WARPS][WARP * V], part_db[WARPS][WARP * V];
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, width = v.width;
@@ -164,21 +204,23 @@ template <int V> static __global__ void __launch_bounds__(BLOCK) weight_tile(con
         v.db[at] = v.accumulate ? v.db[at] + sum_db : sum_db;
 }
 
-static int launch_weights(const Gpu *gpu, const Weights *v, bool vector, int64_t parts)
+template <class Gradient>
+static int launch_weights(const Gpu *gpu, const Weights<Gradient> *v, bool vector, int64_t parts)
 {
     const int64_t cuts = ceil_div(v->n, v->width * (vector ? 4 : 1));
-    const auto kernel = vector ? weight_tile<4> : weight_tile<1>;
+    const auto kernel = vector ? weight_tile<4, Gradient> : weight_tile<1, Gradient>;
     kernel<<<dim3((unsigned)cuts, (unsigned)parts), BLOCK, 0, gpu->compute>>>(*v);
     return launch_status();
 }
 
-extern "C" int gpu_layernorm_backward_weight(const Gpu *gpu, float *dw, float *db, const float *dy,
-                                             const float *x, const float *mean, const float *rstd,
-                                             int64_t rows, int64_t n, bool accumulate)
+template <class Gradient>
+static int norm_weights(const Gpu *gpu, float *dw, float *db, Gradient dy, const float *x,
+                        const float *mean, const float *rstd, int64_t rows, int64_t n,
+                        bool accumulate)
 {
     if (n <= 0)
         return 0;
-    Weights v = {dw, db, dy, x, mean, rstd, rows, n, rows, 1, accumulate};
+    Weights<Gradient> v = {dw, db, dy, x, mean, rstd, rows, n, rows, 1, accumulate};
     const bool vector = is_vector(n, dy, x);
     while (v.width < WARP && v.width * (vector ? 4 : 1) < n)
         v.width *= 2;
@@ -196,9 +238,31 @@ extern "C" int gpu_layernorm_backward_weight(const Gpu *gpu, float *dw, float *d
     return status != 0 ? status : launch_columns(gpu, &columns);
 }
 
+extern "C" int gpu_layernorm_backward_weight(const Gpu *gpu, float *dw, float *db, const float *dy,
+                                             const float *x, const float *mean, const float *rstd,
+                                             int64_t rows, int64_t n, bool accumulate)
+{
+    return norm_weights(gpu, dw, db, dy, x, mean, rstd, rows, n, accumulate);
+}
+
+extern "C" int gpu_layernorm_backward_weight_half(const Gpu *gpu, HalfKind kind, float *dw,
+                                                  float *db, const half16 *dy, const float *x,
+                                                  const float *mean, const float *rstd,
+                                                  int64_t rows, int64_t n, bool accumulate)
+{
+    return norm_weights(gpu, dw, db, ConstHalves{dy, kind}, x, mean, rstd, rows, n, accumulate);
+}
+
 extern "C" int gpu_rmsnorm_backward_weight(const Gpu *gpu, float *dw, const float *dy,
                                            const float *x, const float *rstd, int64_t rows,
                                            int64_t n, bool accumulate)
 {
-    return gpu_layernorm_backward_weight(gpu, dw, NULL, dy, x, NULL, rstd, rows, n, accumulate);
+    return norm_weights(gpu, dw, NULL, dy, x, NULL, rstd, rows, n, accumulate);
+}
+
+extern "C" int gpu_rmsnorm_backward_weight_half(const Gpu *gpu, HalfKind kind, float *dw,
+                                                const half16 *dy, const float *x, const float *rstd,
+                                                int64_t rows, int64_t n, bool accumulate)
+{
+    return norm_weights(gpu, dw, NULL, ConstHalves{dy, kind}, x, NULL, rstd, rows, n, accumulate);
 }

@@ -3,24 +3,26 @@
  * Element e of sample i takes word e / 16 % 4 of Philox counter (e / 64 * 16 + e % 16, i): of a
  * block of 64 elements, counter c serves elements c, c + 16, c + 32 and c + 48. A thread computes
  * V neighbouring counters and handles their V elements of each quarter in one load and store;
- * so each number is computed once.
+ * so each number is computed once. Elements are float or of 16 bits.
  */
 #include "common.cuh"
+#include "gpu_half.h"
+#include "half.cuh"
 
 #include <math.h>
 
 enum { BLOCK = 256, LANES = 16, QUARTERS = 4, ELEMENTS = LANES * QUARTERS, ROUNDS = 10 };
 
-typedef struct {
-    float *y;
-    const float *x;
+template <class To, class From> struct Dropout {
+    To y;
+    From x;
     uint32_t key0, key1;
     int64_t first, n; /* the first sample's number; elements of a sample */
     int count;        /* threads with work */
     Divider threads;  /* of a sample */
     uint32_t least;   /* the smallest number that is kept */
     float scale;
-} Dropout;
+};
 
 /* Philox4x32-10 (Salmon et al., 2011). */
 MDL_DEVICE void philox_rounds(uint32_t word[4], uint32_t key0, uint32_t key1)
@@ -38,7 +40,8 @@ MDL_DEVICE void philox_rounds(uint32_t word[4], uint32_t key0, uint32_t key1)
     }
 }
 
-template <int V> static __global__ void __launch_bounds__(BLOCK) drop(const Dropout d)
+template <int V, class To, class From>
+static __global__ void __launch_bounds__(BLOCK) drop(const Dropout<To, From> d)
 {
     const int thread = (int)(blockIdx.x * BLOCK + threadIdx.x);
     if (thread >= d.count)
@@ -73,21 +76,25 @@ template <int V> static __global__ void __launch_bounds__(BLOCK) drop(const Drop
     }
 }
 
-extern "C" int gpu_dropout(const Gpu *gpu, float *y, const float *x, double p, uint64_t key,
-                           int64_t first, int64_t samples, int64_t n)
+/* Can a number reach *least? Where p is 1 none can, and y is zeros. */
+static bool drop_least(double p, double *least)
 {
-    const double least = ceil(p * 4294967296.0);
-    if (samples <= 0 || n <= 0)
-        return 0;
-    if (least >= 4294967296.0)
-        return gpu_fill(gpu, y, 0, samples * n);
-    const bool vector = is_vector(n, y, x);
-    const int64_t threads = ceil_div(n, ELEMENTS) * LANES / (vector ? 4 : 1);
+    *least = ceil(p * 4294967296.0);
+    return *least < 4294967296.0;
+}
+
+template <class To, class From>
+static int dropout(const Gpu *gpu, To y, From x, double p, double least, uint64_t key,
+                   int64_t first, int64_t samples, int64_t n)
+{
+    enum { V = VECTOR<To> };
+    const bool vector = is_vector<V>(n, y, x);
+    const int64_t threads = ceil_div(n, ELEMENTS) * LANES / (vector ? V : 1);
     const int64_t most = INDEX_MOST / threads; /* samples of a launch */
     if (most == 0)
         return (int)cudaErrorInvalidValue; /* a sample of more than 2^33 elements */
-    Dropout d = {y, x, (uint32_t)key,        (uint32_t)(key >> 32), first,
-                 n, 0, divider_new(threads), (uint32_t)least,       (float)(1 / (1 - p))};
+    Dropout<To, From> d = {y, x, (uint32_t)key,        (uint32_t)(key >> 32), first,
+                           n, 0, divider_new(threads), (uint32_t)least,       (float)(1 / (1 - p))};
     for (int64_t s = 0; s < samples; s += most) {
         const int64_t now = int_min(most, samples - s);
         d.y = y + s * n;
@@ -96,7 +103,7 @@ extern "C" int gpu_dropout(const Gpu *gpu, float *y, const float *x, double p, u
         d.count = (int)(now * threads);
         const unsigned blocks = (unsigned)ceil_div(d.count, BLOCK);
         if (vector)
-            drop<4><<<blocks, BLOCK, 0, gpu->compute>>>(d);
+            drop<V><<<blocks, BLOCK, 0, gpu->compute>>>(d);
         else
             drop<1><<<blocks, BLOCK, 0, gpu->compute>>>(d);
         const int status = launch_status();
@@ -104,4 +111,26 @@ extern "C" int gpu_dropout(const Gpu *gpu, float *y, const float *x, double p, u
             return status;
     }
     return 0;
+}
+
+extern "C" int gpu_dropout(const Gpu *gpu, float *y, const float *x, double p, uint64_t key,
+                           int64_t first, int64_t samples, int64_t n)
+{
+    double least;
+    if (samples <= 0 || n <= 0)
+        return 0;
+    if (!drop_least(p, &least))
+        return gpu_fill(gpu, y, 0, samples * n);
+    return dropout(gpu, y, x, p, least, key, first, samples, n);
+}
+
+extern "C" int gpu_dropout_half(const Gpu *gpu, HalfKind kind, half16 *y, const half16 *x, double p,
+                                uint64_t key, int64_t first, int64_t samples, int64_t n)
+{
+    double least;
+    if (samples <= 0 || n <= 0)
+        return 0;
+    if (!drop_least(p, &least))
+        return gpu_fill_half(gpu, kind, y, 0, samples * n);
+    return dropout(gpu, Halves{y, kind}, ConstHalves{x, kind}, p, least, key, first, samples, n);
 }

@@ -10,9 +10,12 @@
  *
  * Where an output has very many elements, they are cut into parts, by their number alone; the
  * parts' results go to scratch and are reduced in a second pass. A thread adds up a few loads
- * as a tree before it adds them to its sum, so errors grow slowly.
+ * as a tree before it adds them to its sum, so errors grow slowly. Elements are float or, of sums,
+ * of 16 bits.
  */
 #include "common.cuh"
+#include "gpu_half.h"
+#include "half.cuh"
 
 #include <string.h>
 
@@ -23,6 +26,12 @@ enum { FEW = 32 /* rows that one thread adds up */, ROWS = 16 /* rows of a threa
 enum { MOST_CHUNKS = 4096, MOST_TILES = 512 };
 enum { ROOM = (int)(GPU_SCRATCH / sizeof(float)) };
 
+/* Loads of a thread at a time: fewer where each is of 8 elements. */
+static __host__ __device__ constexpr int loads(int v)
+{
+    return v == 8 ? LOADS / 2 : LOADS;
+}
+
 typedef struct {
     int rank;
     int64_t count;
@@ -30,9 +39,9 @@ typedef struct {
     Divider dim[HALF];
 } Walk;
 
-typedef struct {
+template <class Elements> struct ReduceOf {
     float *y;
-    const float *x;
+    Elements x;
     float scale;
     bool accumulate;
     int64_t run;        /* elements of the last dimension */
@@ -43,7 +52,8 @@ typedef struct {
     int width;          /* threads side by side: along on one output, across on neighbours */
     int64_t step_runs, step_rest; /* along: the step of a thread, in whole runs and the rest */
     Divider columns;              /* of V outputs in a run */
-} Reduce;
+};
+typedef ReduceOf<const float *> Reduce;
 
 MDL_DEVICE int64_t walk_offset(const Walk &w, int64_t index)
 {
@@ -100,7 +110,8 @@ template <class Op, int V> MDL_DEVICE float join_lanes(const Floats<V> &v)
     return r;
 }
 
-MDL_DEVICE void finish(const Reduce &r, int64_t i, float value)
+template <class Elements>
+MDL_DEVICE void finish(const ReduceOf<Elements> &r, int64_t i, float value)
 {
     r.y[i] = r.accumulate ? r.y[i] + value * r.scale : value * r.scale;
 }
@@ -108,10 +119,10 @@ MDL_DEVICE void finish(const Reduce &r, int64_t i, float value)
 /* ----------------------------------------------------------------------- along */
 
 /* What thread `first` of `threads` finds in elements [from, to) of one output. */
-template <class Op, int V>
-MDL_DEVICE float scan(const Reduce &r, const float *x, int64_t from, int64_t to)
+template <class Op, int V, class Elements>
+MDL_DEVICE float scan(const ReduceOf<Elements> &r, Elements x, int64_t from, int64_t to)
 {
-    enum { N = LOADS / 2 };
+    enum { N = loads(V) / 2 };
     Floats<V> total = start<Op, V>();
     const bool runs = r.reduced.count > 1;
     int64_t row = runs ? from / r.run : 0, column = from - row * r.run;
@@ -135,29 +146,31 @@ MDL_DEVICE float scan(const Reduce &r, const float *x, int64_t from, int64_t to)
     return join_lanes<Op>(total);
 }
 
-/* `width` lanes per output. */
-template <class Op, int V>
-static __global__ void __launch_bounds__(BLOCK) reduce_short(const Reduce r)
+/* `width` lanes per output. Loads of 8: ptxas finds too few registers where it is not told how many
+ * blocks a multiprocessor should hold. */
+template <class Op, int V, class Elements>
+static __global__ void __launch_bounds__(BLOCK, V == 8 ? 4 : 0)
+    reduce_short(const ReduceOf<Elements> r)
 {
     const int64_t thread = (int64_t)blockIdx.x * BLOCK + threadIdx.x;
     const int64_t out = thread / r.width;
     const int64_t all = out < r.kept.count ? r.part : 0;
-    const float *x = r.x + (all > 0 ? walk_offset(r.kept, out) : 0);
+    const Elements x = r.x + (all > 0 ? walk_offset(r.kept, out) : 0);
     const float value = warp_reduce<Op>(scan<Op, V>(r, x, threadIdx.x % r.width * V, all), r.width);
     if (all > 0 && threadIdx.x % r.width == 0)
         finish(r, out, value);
 }
 
 /* A block per part of an output. */
-template <class Op, int V>
-static __global__ void __launch_bounds__(BLOCK) reduce_long(const Reduce r)
+template <class Op, int V, class Elements>
+static __global__ void __launch_bounds__(BLOCK) reduce_long(const ReduceOf<Elements> r)
 {
     __shared__ float part[WARPS];
     const unsigned parts = (unsigned)r.parts;
     const int64_t out = blockIdx.x / parts, from = blockIdx.x % parts * r.part;
     const int64_t all = r.run * r.reduced.count;
     const int64_t to = from + r.part < all ? from + r.part : all;
-    const float *x = r.x + walk_offset(r.kept, out);
+    const Elements x = r.x + walk_offset(r.kept, out);
     const float value =
         block_reduce<Op, WARPS>(scan<Op, V>(r, x, from + threadIdx.x * V, to), part);
     if (threadIdx.x == 0)
@@ -167,8 +180,8 @@ static __global__ void __launch_bounds__(BLOCK) reduce_long(const Reduce r)
 /* ---------------------------------------------------------------------- across */
 
 /* A thread takes V neighbouring outputs and all their elements. */
-template <class Op, int V>
-static __global__ void __launch_bounds__(BLOCK) reduce_few(const Reduce r)
+template <class Op, int V, class Elements>
+static __global__ void __launch_bounds__(BLOCK) reduce_few(const ReduceOf<Elements> r)
 {
     const int64_t i = (int64_t)blockIdx.x * BLOCK + threadIdx.x;
     if (i * V >= r.kept.count * r.run)
@@ -177,17 +190,17 @@ static __global__ void __launch_bounds__(BLOCK) reduce_few(const Reduce r)
     if (r.kept.count > 1)
         above = divide_large(i, r.columns);
     const int64_t column = i * V - above * r.run;
-    const float *x = r.x + walk_offset(r.kept, above) + column;
+    const Elements x = r.x + walk_offset(r.kept, above) + column;
     Floats<V> total = start<Op, V>();
-    for (int k = 0; k < (int)r.reduced.count; k += LOADS) {
-        Floats<V> v[LOADS];
+    for (int k = 0; k < (int)r.reduced.count; k += loads(V)) {
+        Floats<V> v[loads(V)];
 #pragma unroll
-        for (int u = 0; u < LOADS; u++) {
+        for (int u = 0; u < loads(V); u++) {
             v[u] = start<Op, V>();
             if (k + u < (int)r.reduced.count)
                 v[u] = load_floats<V>(x + walk_offset(r.reduced, k + u));
         }
-        join_all<Op, LOADS>(total, v);
+        join_all<Op, loads(V)>(total, v);
     }
 #pragma unroll
     for (int e = 0; e < V; e++)
@@ -196,10 +209,11 @@ static __global__ void __launch_bounds__(BLOCK) reduce_few(const Reduce r)
 
 /* A block takes width x V neighbouring outputs and `part` rows of their elements. Blocks:
  * outer outputs x tiles x blocks of columns. */
-template <class Op, int V>
-static __global__ void __launch_bounds__(BLOCK) reduce_tile(const Reduce r, Divider cuts)
+template <class Op, int V, class Elements>
+static __global__ void __launch_bounds__(BLOCK)
+    reduce_tile(const ReduceOf<Elements> r, Divider cuts)
 {
-    enum { N = LOADS / 2 };
+    enum { N = loads(V) / 2 };
     __shared__ float part[WARPS][WARP * V];
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, width = r.width;
     int cut;
@@ -209,7 +223,7 @@ static __global__ void __launch_bounds__(BLOCK) reduce_tile(const Reduce r, Divi
     const int height = BLOCK / width;
     const int64_t end =
         (tile + 1) * r.part < r.reduced.count ? (tile + 1) * r.part : r.reduced.count;
-    const float *x = r.x + walk_offset(r.kept, out) + column;
+    const Elements x = r.x + walk_offset(r.kept, out) + column;
     Floats<V> total = start<Op, V>();
     int64_t k = tile * r.part + warp * (WARP / width) + lane / width;
     for (; column < r.run && k < end; k += (int64_t)N * height) {
@@ -255,7 +269,8 @@ static bool walk_fits(const Walk *w)
 }
 
 /* Is the last dimension kept? */
-static bool plan(Reduce *r, int rank, const int64_t *dim, unsigned mask)
+template <class Elements>
+static bool plan(ReduceOf<Elements> *r, int rank, const int64_t *dim, unsigned mask)
 {
     int64_t size[RANK], total;
     bool cut[RANK];
@@ -296,7 +311,8 @@ static int power_of_two(int64_t least, int most)
     return p;
 }
 
-template <class Op, int V> static int launch_along(const Gpu *gpu, Reduce r)
+template <class Op, int V, class Elements>
+static int launch_along(const Gpu *gpu, ReduceOf<Elements> r)
 {
     const int64_t all = r.run * r.reduced.count;
     r.width = all <= SHORT ? power_of_two(ceil_div(all, 4 * V), WARP) : BLOCK;
@@ -313,10 +329,13 @@ template <class Op, int V> static int launch_along(const Gpu *gpu, Reduce r)
     return launch_status();
 }
 
-template <class Op, int V> static int launch_across(const Gpu *gpu, Reduce r, int64_t outer)
+template <class Op, int V, class Elements>
+static int launch_across(const Gpu *gpu, ReduceOf<Elements> r, int64_t outer)
 {
     const int64_t columns = r.run / V;
     if (r.reduced.count <= FEW) {
+        if (r.kept.count > 1 && columns > INDEX_MOST)
+            return (int)cudaErrorInvalidValue;
         r.columns = divider_new(int_min(columns, INDEX_MOST));
         const int64_t blocks = ceil_div(outer * columns, BLOCK);
         reduce_few<Op, V><<<(unsigned)blocks, BLOCK, 0, gpu->compute>>>(r);
@@ -327,14 +346,17 @@ template <class Op, int V> static int launch_across(const Gpu *gpu, Reduce r, in
     return launch_status();
 }
 
-template <class Op>
-static int reduce(const Gpu *gpu, Reduce r, int rank, const int64_t *dim, unsigned mask, bool cut);
+template <class Op, class Elements>
+static int reduce(const Gpu *gpu, ReduceOf<Elements> r, int rank, const int64_t *dim, unsigned mask,
+                  bool cut);
 
 /* r's parts go to scratch, [outer, parts, run], and are reduced to r.y. */
-template <class Op, class Launch>
-static int in_parts(const Gpu *gpu, const Reduce *r, int64_t outer, int64_t run, Launch launch)
+template <class Op, class Elements, class Launch>
+static int in_parts(const Gpu *gpu, const ReduceOf<Elements> *r, int64_t outer, int64_t run,
+                    Launch launch)
 {
-    Reduce first = *r, second = {};
+    ReduceOf<Elements> first = *r;
+    Reduce second = {};
     first.y = reinterpret_cast<float *>(gpu->scratch);
     first.scale = 1;
     first.accumulate = false;
@@ -349,25 +371,29 @@ static int in_parts(const Gpu *gpu, const Reduce *r, int64_t outer, int64_t run,
     return reduce<Op>(gpu, second, 3, dim, 2, false);
 }
 
-template <class Op> static int reduce_along(const Gpu *gpu, Reduce *r, bool vector, bool cut)
+template <class Op, class Elements>
+static int reduce_along(const Gpu *gpu, ReduceOf<Elements> *r, bool vector, bool cut)
 {
+    enum { V = VECTOR<Elements> };
     const int64_t all = r->run * r->reduced.count;
-    const auto launch = [gpu, vector](const Reduce &one) {
-        return vector ? launch_along<Op, 4>(gpu, one) : launch_along<Op, 1>(gpu, one);
+    const auto launch = [gpu, vector](const ReduceOf<Elements> &one) {
+        return vector ? launch_along<Op, V>(gpu, one) : launch_along<Op, 1>(gpu, one);
     };
     r->part = all;
     if (cut && all > SHORT)
-        r->part = int_max(CHUNK, ceil_div(ceil_div(all, MOST_CHUNKS), 4) * 4);
+        r->part = int_max(CHUNK, ceil_div(ceil_div(all, MOST_CHUNKS), V) * V);
     r->parts = ceil_div(all, r->part);
-    if (r->kept.count * r->parts > (r->parts > 1 ? ROOM : INT32_MAX))
+    if (all > SHORT && r->kept.count * r->parts > (r->parts > 1 ? ROOM : INT32_MAX))
         return (int)cudaErrorInvalidValue; /* more than 2^36 elements */
     return r->parts == 1 ? launch(*r) : in_parts<Op>(gpu, r, r->kept.count, 1, launch);
 }
 
-template <class Op> static int reduce_across(const Gpu *gpu, Reduce *r, bool vector, bool cut)
+template <class Op, class Elements>
+static int reduce_across(const Gpu *gpu, ReduceOf<Elements> *r, bool vector, bool cut)
 {
+    enum { V = VECTOR<Elements> };
     const int64_t rows = r->reduced.count, run = r->run;
-    r->width = power_of_two(vector ? run / 4 : run, WARP);
+    r->width = power_of_two(vector ? run / V : run, WARP);
     r->parts = 1;
     if (cut && rows > FEW) {
         const int64_t tiles = ceil_div(rows, (int64_t)ROWS * BLOCK / r->width);
@@ -375,8 +401,8 @@ template <class Op> static int reduce_across(const Gpu *gpu, Reduce *r, bool vec
     }
     r->part = ceil_div(rows, r->parts);
     r->parts = ceil_div(rows, r->part);
-    const auto launch = [gpu, vector](const Reduce &one, int64_t outer) {
-        return vector ? launch_across<Op, 4>(gpu, one, outer)
+    const auto launch = [gpu, vector](const ReduceOf<Elements> &one, int64_t outer) {
+        return vector ? launch_across<Op, V>(gpu, one, outer)
                       : launch_across<Op, 1>(gpu, one, outer);
     };
     if (r->parts == 1)
@@ -384,8 +410,10 @@ template <class Op> static int reduce_across(const Gpu *gpu, Reduce *r, bool vec
     const int64_t all = r->kept.count, most = ROOM / (r->parts * run);
     for (r->first = 0; r->first < all; r->first += most) {
         const int64_t outer = int_min(most, all - r->first);
-        const int status = in_parts<Op>(
-            gpu, r, outer, run, [launch, outer](const Reduce &one) { return launch(one, outer); });
+        const auto launch_some = [launch, outer](const ReduceOf<Elements> &one) {
+            return launch(one, outer);
+        };
+        const int status = in_parts<Op>(gpu, r, outer, run, launch_some);
         if (status != 0)
             return status;
         r->y += outer * run;
@@ -394,10 +422,12 @@ template <class Op> static int reduce_across(const Gpu *gpu, Reduce *r, bool vec
 }
 
 /* cut: elements of an output may be cut into parts. */
-template <class Op>
-static int reduce(const Gpu *gpu, Reduce r, int rank, const int64_t *dim, unsigned mask, bool cut)
+template <class Op, class Elements>
+static int reduce(const Gpu *gpu, ReduceOf<Elements> r, int rank, const int64_t *dim, unsigned mask,
+                  bool cut)
 {
-    const bool across = plan(&r, rank, dim, mask), vector = is_vector(r.run, r.x);
+    const bool across = plan(&r, rank, dim, mask);
+    const bool vector = is_vector<VECTOR<Elements>>(r.run, r.x);
     if (!walk_fits(&r.kept) || !walk_fits(&r.reduced))
         return (int)cudaErrorInvalidValue;
     return across ? reduce_across<Op>(gpu, &r, vector, cut)
@@ -417,11 +447,12 @@ static bool is_empty(int rank, const int64_t *dim, unsigned mask, int64_t *outs)
     return empty;
 }
 
-extern "C" int gpu_reduce_sum(const Gpu *gpu, float *y, const float *x, int rank,
-                              const int64_t *dim, unsigned mask, double scale, bool accumulate)
+template <class Elements>
+static int reduce_sum(const Gpu *gpu, float *y, Elements x, int rank, const int64_t *dim,
+                      unsigned mask, double scale, bool accumulate)
 {
     int64_t outs;
-    Reduce r = {};
+    ReduceOf<Elements> r = {};
     r.y = y;
     r.x = x;
     r.scale = (float)scale;
@@ -429,6 +460,19 @@ extern "C" int gpu_reduce_sum(const Gpu *gpu, float *y, const float *x, int rank
     if (is_empty(rank, dim, mask, &outs))
         return accumulate ? 0 : gpu_fill(gpu, y, 0, outs);
     return reduce<Sum>(gpu, r, rank, dim, mask, true);
+}
+
+extern "C" int gpu_reduce_sum(const Gpu *gpu, float *y, const float *x, int rank,
+                              const int64_t *dim, unsigned mask, double scale, bool accumulate)
+{
+    return reduce_sum(gpu, y, x, rank, dim, mask, scale, accumulate);
+}
+
+extern "C" int gpu_reduce_sum_half(const Gpu *gpu, HalfKind kind, float *y, const half16 *x,
+                                   int rank, const int64_t *dim, unsigned mask, double scale,
+                                   bool accumulate)
+{
+    return reduce_sum(gpu, y, ConstHalves{x, kind}, rank, dim, mask, scale, accumulate);
 }
 
 extern "C" int gpu_reduce_max(const Gpu *gpu, float *y, const float *x, int rank,

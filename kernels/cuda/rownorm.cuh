@@ -36,9 +36,13 @@ static __host__ __device__ constexpr int piece_size(int v)
 
 enum { ROOM = (int)(GPU_SCRATCH / sizeof(float2)) /* pieces in scratch */ };
 
-typedef struct {
-    float *out, *mean_out, *rstd_out;
-    const float *x, *dy, *w, *b, *mean, *rstd;
+/* What is written and the gradient that is read point to floats or to 16-bit numbers. */
+template <class Out, class Gradient> struct NormOf {
+    Out out;
+    float *mean_out, *rstd_out;
+    const float *x;
+    Gradient dy;
+    const float *w, *b, *mean, *rstd;
     int64_t rows, n;
     float eps;
     bool centred; /* not: the mean is taken as 0 */
@@ -48,12 +52,13 @@ typedef struct {
     int64_t first; /* row that a launch over pieces begins with */
     int pieces;    /* of a row */
     float2 *parts; /* [rows of the launch, pieces] */
-} Norm;
+};
+typedef NormOf<float *, const float *> Norm;
 
 /* The weights of V elements from element i of the row on. No kernel writes them: __ldg tells
  * the compiler that they can be loaded before earlier elements are stored. */
-template <bool GROUPS, int V>
-MDL_DEVICE Floats<V> load_weights(const Norm &v, const float *w, int64_t row, int64_t i)
+template <bool GROUPS, int V, class N>
+MDL_DEVICE Floats<V> load_weights(const N &v, const float *w, int64_t row, int64_t i)
 {
     Floats<V> same;
     if constexpr (!GROUPS && V == 4) {
@@ -96,12 +101,12 @@ MDL_DEVICE float sum_distances(const Floats<V> (&x)[N], float mean, int n)
 }
 
 /* y = (x - mean) rstd w + b for elements from ... of a row, of which `n` are x's. */
-template <bool GROUPS, int WARPS, int V, int N>
-MDL_DEVICE void store_normal(const Norm &v, int64_t row, int64_t from, int n, Floats<V> (&x)[N],
+template <bool GROUPS, int WARPS, int V, int COUNT, class N>
+MDL_DEVICE void store_normal(const N &v, int64_t row, int64_t from, int n, Floats<V> (&x)[COUNT],
                              float mean, float rstd)
 {
 #pragma unroll
-    for (int u = 0; u < N; u++) {
+    for (int u = 0; u < COUNT; u++) {
         const int i = (u * WARP * WARPS + (int)threadIdx.x) * V;
         if (i >= n)
             continue;
@@ -116,9 +121,9 @@ MDL_DEVICE void store_normal(const Norm &v, int64_t row, int64_t from, int n, Fl
     }
 }
 
-template <bool GROUPS, int WARPS, int V>
+template <bool GROUPS, int WARPS, int V, class N>
 static __global__ void __launch_bounds__(row_threads(WARPS), WARPS == 8 ? 3 : 1)
-    norm_kept(const Norm v)
+    norm_kept(const N v)
 {
     __shared__ float part_sum[WARPS], part_square[WARPS];
     const int64_t row = row_here<WARPS>();
@@ -148,7 +153,7 @@ typedef struct {
     const float2 *parts; /* of the row */
 } Piece;
 
-template <int V> MDL_DEVICE Piece piece_here(const Norm &v)
+template <int V, class N> MDL_DEVICE Piece piece_here(const N &v)
 {
     const int most = piece_size(V);
     const int row = (int)blockIdx.x / v.pieces, piece = (int)blockIdx.x % v.pieces;
@@ -157,15 +162,15 @@ template <int V> MDL_DEVICE Piece piece_here(const Norm &v)
             v.parts + (int64_t)row * v.pieces};
 }
 
-template <int V> MDL_DEVICE float piece_length(const Norm &v, int piece)
+template <int V, class N> MDL_DEVICE float piece_length(const N &v, int piece)
 {
     const int64_t left = v.n - (int64_t)piece * piece_size(V);
     return (float)(left < piece_size(V) ? left : piece_size(V));
 }
 
 /* Each piece's mean and its squared distances from that. */
-template <int V>
-static __global__ void __launch_bounds__(row_threads(PIECE_WARPS)) norm_pieces(const Norm v)
+template <int V, class N>
+static __global__ void __launch_bounds__(row_threads(PIECE_WARPS)) norm_pieces(const N v)
 {
     __shared__ float part_sum[PIECE_WARPS], part_square[PIECE_WARPS];
     const Piece p = piece_here<V>(v);
@@ -180,8 +185,8 @@ static __global__ void __launch_bounds__(row_threads(PIECE_WARPS)) norm_pieces(c
         v.parts[blockIdx.x] = make_float2(mean, square);
 }
 
-template <bool GROUPS, int V>
-static __global__ void __launch_bounds__(row_threads(PIECE_WARPS)) norm_finish(const Norm v)
+template <bool GROUPS, int V, class N>
+static __global__ void __launch_bounds__(row_threads(PIECE_WARPS)) norm_finish(const N v)
 {
     __shared__ float part_sum[PIECE_WARPS], part_square[PIECE_WARPS];
     const Piece p = piece_here<V>(v);
@@ -209,16 +214,16 @@ static __global__ void __launch_bounds__(row_threads(PIECE_WARPS)) norm_finish(c
 /* -------------------------------------------------------------------- gradient */
 
 /* Loads g = dy w and xhat of elements from ... from + n; the sums of g and g xhat. */
-template <bool GROUPS, int WARPS, int V, int N>
-MDL_DEVICE void load_back(const Norm &v, int64_t row, int64_t from, int n, Floats<V> (&g)[N],
-                          Floats<V> (&x)[N], float *sum, float *dot)
+template <bool GROUPS, int WARPS, int V, int COUNT, class N>
+MDL_DEVICE void load_back(const N &v, int64_t row, int64_t from, int n, Floats<V> (&g)[COUNT],
+                          Floats<V> (&x)[COUNT], float *sum, float *dot)
 {
     const float mean = v.centred ? v.mean[row] : 0, rstd = v.rstd[row];
     load_row<WARPS>(g, v.dy + row * v.n + from, 0, n, 0);
     load_row<WARPS>(x, v.x + row * v.n + from, 0, n, 0);
     *sum = *dot = 0;
 #pragma unroll
-    for (int u = 0; u < N; u++) {
+    for (int u = 0; u < COUNT; u++) {
         const int i = (u * WARP * WARPS + (int)threadIdx.x) * V;
         if (i >= n)
             continue;
@@ -234,37 +239,37 @@ MDL_DEVICE void load_back(const Norm &v, int64_t row, int64_t from, int n, Float
 }
 
 /* dx = rstd (g - mean(g) - xhat mean(g xhat)), g = dy w; without mean(g) where not centred */
-template <int WARPS, int V, int N>
-MDL_DEVICE void store_back(const Norm &v, int64_t row, int64_t from, int n, Floats<V> (&g)[N],
-                           const Floats<V> (&x)[N], float sum, float dot)
+template <int WARPS, int V, int COUNT, class N>
+MDL_DEVICE void store_back(const N &v, int64_t row, int64_t from, int n, Floats<V> (&g)[COUNT],
+                           const Floats<V> (&x)[COUNT], float sum, float dot)
 {
     const float rstd = v.rstd[row], b = dot / (float)v.n;
     const float a = v.centred ? sum / (float)v.n : 0;
 #pragma unroll
-    for (int u = 0; u < N; u++)
+    for (int u = 0; u < COUNT; u++)
 #pragma unroll
         for (int e = 0; e < V; e++)
             g[u].at[e] = rstd * (g[u].at[e] - a - x[u].at[e] * b);
     store_row<WARPS>(v.out + row * v.n + from, g, 0, n);
 }
 
-template <bool GROUPS, int WARPS, int V>
-static __global__ void __launch_bounds__(row_threads(WARPS)) norm_back_kept(const Norm v)
+template <bool GROUPS, int WARPS, int V, class N>
+static __global__ void __launch_bounds__(row_threads(WARPS)) norm_back_kept(const N v)
 {
-    enum { N = kept_by(WARPS, V) / V };
+    enum { COUNT = kept_by(WARPS, V) / V };
     __shared__ float part[WARPS][2];
     const int64_t row = row_here<WARPS>();
     if (row >= v.rows)
         return;
-    Floats<V> g[N], x[N];
+    Floats<V> g[COUNT], x[COUNT];
     float sum, dot;
     load_back<GROUPS, WARPS>(v, row, 0, (int)v.n, g, x, &sum, &dot);
     block_sums<WARPS>(&sum, &dot, part);
     store_back<WARPS>(v, row, 0, (int)v.n, g, x, sum, dot);
 }
 
-template <bool GROUPS, int V>
-static __global__ void __launch_bounds__(row_threads(PIECE_WARPS)) norm_back_pieces(const Norm v)
+template <bool GROUPS, int V, class N>
+static __global__ void __launch_bounds__(row_threads(PIECE_WARPS)) norm_back_pieces(const N v)
 {
     __shared__ float part[PIECE_WARPS][2];
     const Piece p = piece_here<V>(v);
@@ -276,8 +281,8 @@ static __global__ void __launch_bounds__(row_threads(PIECE_WARPS)) norm_back_pie
         v.parts[blockIdx.x] = make_float2(sum, dot);
 }
 
-template <bool GROUPS, int V>
-static __global__ void __launch_bounds__(row_threads(PIECE_WARPS)) norm_back_finish(const Norm v)
+template <bool GROUPS, int V, class N>
+static __global__ void __launch_bounds__(row_threads(PIECE_WARPS)) norm_back_finish(const N v)
 {
     __shared__ float part[PIECE_WARPS][2];
     const Piece p = piece_here<V>(v);
@@ -295,9 +300,8 @@ static __global__ void __launch_bounds__(row_threads(PIECE_WARPS)) norm_back_fin
 /* -------------------------------------------------------------------- launches */
 
 /* Rows in pieces: `begin`, then `finish`, over as many rows as scratch has room for. */
-template <int V>
-static int norm_in_pieces(const Gpu *gpu, Norm *v, void (*begin)(const Norm),
-                          void (*finish)(const Norm))
+template <int V, class N>
+static int norm_in_pieces(const Gpu *gpu, N *v, void (*begin)(const N), void (*finish)(const N))
 {
     const int64_t pieces = ceil_div(v->n, piece_size(V)), most = ROOM / pieces;
     v->pieces = (int)pieces;
@@ -318,11 +322,11 @@ static int norm_in_pieces(const Gpu *gpu, Norm *v, void (*begin)(const Norm),
     return 0;
 }
 
-template <bool GROUPS, int V> static int norm_forward(const Gpu *gpu, Norm *v)
+template <bool GROUPS, int V, class N> static int norm_forward(const Gpu *gpu, N *v)
 {
     const int64_t rows = v->rows;
     if (v->n > longest(V))
-        return norm_in_pieces<V>(gpu, v, norm_pieces<V>, norm_finish<GROUPS, V>);
+        return norm_in_pieces<V>(gpu, v, norm_pieces<V, N>, norm_finish<GROUPS, V, N>);
     if (v->n <= WARP * kept(V))
         norm_kept<GROUPS, 1, V><<<row_blocks<1>(rows), row_block<1>(), 0, gpu->compute>>>(*v);
     else if (v->n <= 8 * WARP * kept(V))
@@ -332,11 +336,12 @@ template <bool GROUPS, int V> static int norm_forward(const Gpu *gpu, Norm *v)
     return launch_status();
 }
 
-template <bool GROUPS, int V> static int norm_backward(const Gpu *gpu, Norm *v)
+template <bool GROUPS, int V, class N> static int norm_backward(const Gpu *gpu, N *v)
 {
     const int64_t rows = v->rows;
     if (v->n > longest(V))
-        return norm_in_pieces<V>(gpu, v, norm_back_pieces<GROUPS, V>, norm_back_finish<GROUPS, V>);
+        return norm_in_pieces<V>(gpu, v, norm_back_pieces<GROUPS, V, N>,
+                                 norm_back_finish<GROUPS, V, N>);
     if (v->n <= WARP * kept(V))
         norm_back_kept<GROUPS, 1, V><<<row_blocks<1>(rows), row_block<1>(), 0, gpu->compute>>>(*v);
     else if (v->n <= 8 * WARP * kept(V))

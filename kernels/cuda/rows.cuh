@@ -1,10 +1,12 @@
 /* rows.cuh - kernels over the rows of a tensor: which threads take a row, how they load and
- * store it, and the scan that finds a row's largest element and its sum of exp at once.
+ * store it, and the scan that finds a row's largest element and its sum of exp at once. Rows are
+ * pointers to floats or, as in half.cuh, to 16-bit numbers.
  */
 #ifndef MDL_ROWS_CUH
 #define MDL_ROWS_CUH
 
 #include "common.cuh"
+#include "half.cuh"
 
 /* A row of a tensor is taken by WARPS warps: by one, with SIDE_BY_SIDE rows to a block, or by a
  * block of its own. */
@@ -35,13 +37,13 @@ template <int WARPS> MDL_DEVICE int64_t row_here(void)
  * of its own. */
 static __host__ __device__ constexpr int kept(int v)
 {
-    return v == 4 ? 32 : 8;
+    return v >= 4 ? 32 : 8;
 }
 
 /* N x V elements of thread threadIdx.x, each load of WARPS warps contiguous; `rest` where the
  * row has ended. */
-template <int WARPS, int V, int N>
-MDL_DEVICE void load_row(Floats<V> (&v)[N], const float *row, int64_t from, int64_t n, float rest)
+template <int WARPS, int V, int N, class Row>
+MDL_DEVICE void load_row(Floats<V> (&v)[N], Row row, int64_t from, int64_t n, float rest)
 {
 #pragma unroll
     for (int u = 0; u < N; u++) {
@@ -54,8 +56,8 @@ MDL_DEVICE void load_row(Floats<V> (&v)[N], const float *row, int64_t from, int6
     }
 }
 
-template <int WARPS, int V, int N>
-MDL_DEVICE void store_row(float *row, const Floats<V> (&v)[N], int64_t from, int64_t n)
+template <int WARPS, int V, int N, class Row>
+MDL_DEVICE void store_row(Row row, const Floats<V> (&v)[N], int64_t from, int64_t n)
 {
 #pragma unroll
     for (int u = 0; u < N; u++) {
@@ -68,6 +70,12 @@ MDL_DEVICE void store_row(float *row, const Floats<V> (&v)[N], int64_t from, int
 /* ------------------------------------------------- largest element and sum of exp */
 
 enum { LOADS = 4 /* of a thread at a time */ };
+
+/* The same where a load may be of 8 elements, which take twice the registers. */
+static __host__ __device__ constexpr int loads(int v)
+{
+    return v == 8 ? LOADS / 2 : LOADS;
+}
 
 /* The largest of some elements, and the sum of exp(x - largest). */
 typedef struct {
@@ -100,12 +108,12 @@ template <int V, int N> MDL_DEVICE void online_add(Online *o, const Floats<V> (&
 
 /* Of a whole row; every thread of its warps gets it. A row of nothing but -infinity has no
  * softmax: its sum is NaN, as on the host. */
-template <int WARPS, int V>
-MDL_DEVICE Online online_row(const float *row, int64_t n, float *part_most, float *part_sum)
+template <int WARPS, int V, class Row>
+MDL_DEVICE Online online_row(Row row, int64_t n, float *part_most, float *part_sum)
 {
     Online o = {-INFINITY, 0};
-    for (int64_t from = 0; from < n; from += LOADS * V * WARP * WARPS) {
-        Floats<V> v[LOADS];
+    for (int64_t from = 0; from < n; from += loads(V) * V * WARP * WARPS) {
+        Floats<V> v[loads(V)];
         load_row<WARPS>(v, row, from, n, -INFINITY);
         online_add(&o, v);
     }

@@ -1,17 +1,32 @@
 /* linear.c - the three products of a linear layer. */
 #include "micro.h"
 
+void linear_forward_then(Team *team, real *y, const real *x, const real *w, const real *b,
+                         int64_t rows, int64_t k, int64_t n, bool transposed, const Tail *tail)
+{
+    const Finish finish = {.col_bias = b};
+    tiled_product(team, false, !transposed, rows, n, k, x, k, w, transposed ? n : k, y, n, &finish,
+                  tail);
+}
+
 void linear_forward(Team *team, real *y, const real *x, const real *w, const real *b, int64_t rows,
                     int64_t k, int64_t n, bool transposed)
 {
-    const Finish finish = {.col_bias = b};
-    tiled_product(team, false, !transposed, rows, n, k, x, k, w, transposed ? n : k, y, n, &finish);
+    linear_forward_then(team, y, x, w, b, rows, k, n, transposed, NULL);
+}
+
+void linear_backward_input_then(Team *team, real *dx, const real *dy, const real *w, int64_t rows,
+                                int64_t k, int64_t n, bool transposed, const Tail *tail)
+{
+    const Finish finish = {0};
+    tiled_product(team, false, transposed, rows, k, n, dy, n, w, transposed ? n : k, dx, k, &finish,
+                  tail);
 }
 
 void linear_backward_input(Team *team, real *dx, const real *dy, const real *w, int64_t rows,
                            int64_t k, int64_t n, bool transposed)
 {
-    gemm(team, false, transposed, rows, k, n, dy, n, w, transposed ? n : k, false, dx, k);
+    linear_backward_input_then(team, dx, dy, w, rows, k, n, transposed, NULL);
 }
 
 void linear_backward_weight(Team *team, real *dw, const real *dy, const real *x, int64_t rows,

@@ -3,15 +3,8 @@
  * A tile is a block of one output matrix; the dimensions over which products are summed
  * are walked inside it, in index order.
  */
+#include "matmul_batch.h"
 #include "micro.h"
-
-enum { RANK = 8 };
-
-typedef struct {
-    int rank;
-    int64_t count;
-    int64_t dim[RANK], a[RANK], b[RANK], c[RANK];
-} Dims;
 
 typedef struct {
     Team *team;
@@ -20,29 +13,8 @@ typedef struct {
     bool ta, tb, accumulate;
     int64_t m, n, k;
     int64_t tile_m, tile_n, rows, columns;
-    Dims kept, summed;
+    BatchDims kept, summed;
 } Matmul;
-
-static void dims_add(Dims *d, int64_t dim, int64_t a, int64_t b, int64_t c)
-{
-    const int i = d->rank++;
-    d->dim[i] = dim;
-    d->a[i] = a;
-    d->b[i] = b;
-    d->c[i] = c;
-    d->count *= dim;
-}
-
-static void offsets(const Dims *d, int64_t index, int64_t *a, int64_t *b, int64_t *c)
-{
-    for (int i = d->rank - 1; i >= 0; i--) {
-        const int64_t at = index % d->dim[i];
-        index /= d->dim[i];
-        *a += at * d->a[i];
-        *b += at * d->b[i];
-        *c += at * d->c[i];
-    }
-}
 
 static void matmul_tile(void *ctx, int64_t tile)
 {
@@ -52,12 +24,12 @@ static void matmul_tile(void *ctx, int64_t tile)
     const int64_t M = int_min(v->tile_m, v->m - i), N = int_min(v->tile_n, v->n - j);
     const int64_t lda = v->ta ? v->m : v->k, ldb = v->tb ? v->k : v->n;
     int64_t a0 = 0, b0 = 0, c0 = 0;
-    offsets(&v->kept, tile / per, &a0, &b0, &c0);
+    batch_offsets(&v->kept, tile / per, &a0, &b0, &c0);
     real *c = v->c + c0 + i * v->n + j;
     Finish finish = {.accumulate = v->accumulate};
     for (int64_t s = 0; s < v->summed.count; s++) {
         int64_t a = a0, b = b0, none = 0;
-        offsets(&v->summed, s, &a, &b, &none);
+        batch_offsets(&v->summed, s, &a, &b, &none);
         block_product(team_scratch(v->team), v->ta, v->tb, M, N, v->k,
                       v->a + a + (v->ta ? i : i * lda), lda, v->b + b + (v->tb ? j * ldb : j), ldb,
                       c, v->n, &finish);
@@ -72,11 +44,7 @@ void matmul(Team *team, real *c, const real *a, const real *b, bool ta, bool tb,
     v.m = m;
     v.n = n;
     v.k = k;
-    v.kept.count = v.summed.count = 1;
-    for (int d = 0; d < batch->rank; d++)
-        dims_add(batch->stride_c[d] != 0 || batch->dim[d] == 1 ? &v.kept : &v.summed, batch->dim[d],
-                 batch->stride_a[d], batch->stride_b[d], batch->stride_c[d]);
-    if (v.kept.count == 0 || v.summed.count == 0 || m <= 0 || n <= 0)
+    if (!batch_split(batch, &v.kept, &v.summed) || m <= 0 || n <= 0)
         return;
     v.tile_m = int_min(m, 128);
     v.tile_n = n;

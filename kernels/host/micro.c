@@ -107,19 +107,64 @@ VEC_INLINE void leave(const Ending *e, int64_t i, int v, Vec sum)
             leave(e, i, 2, sum##i##2);                                                             \
     }
 
+enum { FEW_STRIPS = 4, DEEP = 48 /* enough steps to fetch C meanwhile */ };
+
+static Stretches part_of(const char *at, int64_t rows, int64_t run, int64_t step)
+{
+    return (Stretches){at, rows, run, step, 0};
+}
+
+static int64_t lines_of(const Stretches *s)
+{
+    return s->rows * int_ceil_div(s->run, 64);
+}
+
+/* The next panel of B, of this block of K or the next, and a share of the next block's A. */
+Ahead walk_ahead(const Walk *w, int64_t j)
+{
+    Ahead a = {0};
+    const int64_t panels = int_ceil_div(w->N, MICRO_N), p = j / MICRO_N, size = w->size;
+    const bool last = p + 1 == panels;
+    if (w->M < FEW_STRIPS * MICRO_M)
+        return a; /* asking would take as long as reading */
+    if (!last || w->next > 0) {
+        const int64_t at = last ? 0 : j + MICRO_N, k = last ? w->kc : 0;
+        const int64_t n = int_min(MICRO_N, w->N - at), depth = last ? w->next : w->kc;
+        a.first = w->tb ? part_of(w->B + at * w->ldb + k * size, n, depth * size, w->ldb)
+                        : part_of(w->B + at * size + k * w->ldb, depth, n * size, w->ldb);
+    }
+    if (w->next > 0) {
+        const int64_t rows = w->ta ? w->next : w->M;
+        const int64_t from = rows * p / panels, to = rows * (p + 1) / panels;
+        a.then =
+            w->ta ? part_of(w->A + (w->kc + from) * w->lda, to - from, w->M * size, w->lda)
+                  : part_of(w->A + from * w->lda + w->kc * size, to - from, w->next * size, w->lda);
+    }
+    const int64_t chunks = int_ceil_div(w->M, MICRO_M) * int_ceil_div(w->kc, MICRO_CHUNK);
+    a.lines = int_ceil_div(lines_of(&a.first) + lines_of(&a.then), int_max(1, chunks));
+    return a;
+}
+
 VEC_INLINE void rows(const int m, const int vectors, int64_t P, int64_t K, MicroA A, const real *b,
-                     int64_t ldb, const Ending *e)
+                     int64_t ldb, const Ending *e, Ahead *ahead)
 {
     const real *row_bias = e->row_bias, *col_bias = e->col_bias;
+    for (int i = 0; i < m && P * K >= DEEP; i++) /* by when the sums are complete, it is near */
+        for (int v = 0; v < vectors; v++)
+            __builtin_prefetch(e->out + i * e->ldo + v * VL, 1);
     EACH_ROW(START)
     for (int64_t p = 0; p < P; p++) {
         const real *a = A.a + p * A.outer;
-        for (int64_t k = 0; k < K; k++) {
-            const Vec x0 = vec_load(b), x1 = vectors > 1 ? vec_load(b + VL) : x0,
-                      x2 = vectors > 2 ? vec_load(b + 2 * VL) : x0;
-            EACH_ROW(ROW_STEP)
-            a += A.inner;
-            b += ldb;
+        for (int64_t k = 0; k < K;) {
+            for (const int64_t end = int_min(k + MICRO_CHUNK, K); k < end; k++) {
+                const Vec x0 = vec_load(b), x1 = vectors > 1 ? vec_load(b + VL) : x0,
+                          x2 = vectors > 2 ? vec_load(b + 2 * VL) : x0;
+                EACH_ROW(ROW_STEP)
+                a += A.inner;
+                b += ldb;
+            }
+            if (ahead)
+                fetch_ahead(ahead);
         }
     }
     EACH_ROW(ROW_STORE)
@@ -188,6 +233,12 @@ VEC_INLINE void dots(const int m, const int vectors, int64_t S, int64_t K, const
 void micro_rows(int m, int n, int64_t P, int64_t K, MicroA A, const real *b, int64_t ldb, real *c,
                 int64_t ldc, const Finish *finish)
 {
+    micro_rows_ahead(m, n, P, K, A, b, ldb, c, ldc, finish, NULL);
+}
+
+void micro_rows_ahead(int m, int n, int64_t P, int64_t K, MicroA A, const real *b, int64_t ldb,
+                      real *c, int64_t ldc, const Finish *finish, Ahead *ahead)
+{
     _Alignas(64) real sums[MICRO_M * MICRO_N], bias[MICRO_N];
     const bool whole = n % VL == 0;
     Ending e = {finish->row_bias, finish->col_bias, c, ldc, finish->accumulate, finish->relu};
@@ -196,7 +247,7 @@ void micro_rows(int m, int n, int64_t P, int64_t K, MicroA A, const real *b, int
         if (finish->col_bias)
             e.col_bias = memcpy(bias, finish->col_bias, (size_t)n * sizeof *bias);
     }
-#define ROWS(m, v) rows(m, v, P, K, A, b, ldb, &e)
+#define ROWS(m, v) rows(m, v, P, K, A, b, ldb, &e, ahead)
     switch (m * 4 + (n + VL - 1) / VL) {
         ALL_CASES(ROWS)
     default:
@@ -263,12 +314,12 @@ void micro_dots(int m, int n, int64_t S, int64_t K, const real *a, int64_t lda, 
             c[i * ldc + j] = total[j * m + i];
 }
 
-/* out[k][j] = b[j][k] for VL rows and VL columns: log2(VL) rounds of shuffling halves. */
-static void turn_square(real *out, int64_t ldo, const real *b, int64_t ldb)
+/* log2(VL) rounds of shuffling halves. */
+void micro_turn(real *out, int64_t ldo, const char *b, int64_t step)
 {
     Vec v[2][VL];
     for (int i = 0; i < VL; i++)
-        v[0][i] = vec_load(b + i * ldb);
+        v[0][i] = *(const VecAnywhere *)(const void *)(b + i * step);
     int now = 0;
     for (int round = 1; round < VL; round *= 2, now = !now)
         for (int i = 0; i < VL / 2; i++) {
@@ -284,7 +335,8 @@ static void pack_turned(real *panel, int64_t K, int64_t n, const real *b, int64_
     const int64_t whole_k = K / VL * VL, whole_n = n / VL * VL;
     for (int64_t j = 0; j < whole_n; j += VL)
         for (int64_t k = 0; k < whole_k; k += VL)
-            turn_square(panel + k * MICRO_N + j, MICRO_N, b + j * ldb + k, ldb);
+            micro_turn(panel + k * MICRO_N + j, MICRO_N, (const char *)(b + j * ldb + k),
+                       ldb * (int64_t)sizeof *b);
     for (int64_t k = whole_k; k < K; k++)
         for (int64_t j = 0; j < whole_n; j++)
             panel[k * MICRO_N + j] = b[j * ldb + k];

@@ -9,7 +9,7 @@
 #include "vec.h"
 #include "vmath.h"
 
-enum { GRAIN = 1 << 14, COLUMNS = 64, BLOCK = 128 };
+enum { GRAIN = 1 << 14, GROUP = 8, COLUMNS = 64, BLOCK = 128 };
 
 typedef struct {
     real *out, *out2, *mean_out, *rstd_out;
@@ -17,31 +17,52 @@ typedef struct {
     int64_t rows, n;
     real eps;
     bool accumulate;
+    const Tail *tail;
 } Norm;
+
+/* Row r of the result is complete. */
+static void row_done(const Norm *v, int64_t r)
+{
+    if (v->tail && v->tail->fn)
+        v->tail->fn(v->tail->args, r, 0, v->n);
+}
 
 static void over_rows(Team *team, Norm *v, RangeFn *fn)
 {
     team_range(team, v->rows, int_max(1, GRAIN / int_max(1, v->n)), fn, v);
 }
 
+static void layer_statistics(const Norm *v, int64_t r)
+{
+    const real *x = v->x + r * v->n;
+    const real mean = row_sum(x, v->n) / (real)v->n;
+    const real variance = row_square_distance(x, mean, v->n) / (real)v->n;
+    v->mean_out[r] = mean;
+    v->rstd_out[r] = 1 / mdl_sqrt(variance + v->eps);
+}
+
+static void layer_row(const Norm *v, int64_t r)
+{
+    const real *restrict w = v->w, *restrict b = v->b, *restrict x = v->x + r * v->n;
+    real *restrict y = v->out + r * v->n;
+    const real mean = v->mean_out[r], rstd = v->rstd_out[r];
+    if (b)
+        for (int64_t i = 0; i < v->n; i++)
+            y[i] = (x[i] - mean) * rstd * w[i] + b[i];
+    else
+        for (int64_t i = 0; i < v->n; i++)
+            y[i] = (x[i] - mean) * rstd * w[i];
+}
+
+/* First the statistics of some rows: each is one long chain, but the chains overlap. */
 static void layer_rows(void *ctx, int64_t from, int64_t to)
 {
-    const Norm *v = ctx;
-    const real *restrict w = v->w, *restrict b = v->b;
-    for (int64_t r = from; r < to; r++) {
-        const real *restrict x = v->x + r * v->n;
-        real *restrict y = v->out + r * v->n;
-        const real mean = row_sum(x, v->n) / (real)v->n;
-        const real variance = row_square_distance(x, mean, v->n) / (real)v->n;
-        const real rstd = 1 / mdl_sqrt(variance + v->eps);
-        v->mean_out[r] = mean;
-        v->rstd_out[r] = rstd;
-        if (b)
-            for (int64_t i = 0; i < v->n; i++)
-                y[i] = (x[i] - mean) * rstd * w[i] + b[i];
-        else
-            for (int64_t i = 0; i < v->n; i++)
-                y[i] = (x[i] - mean) * rstd * w[i];
+    for (int64_t r = from; r < to; r += GROUP) {
+        const int64_t end = int_min(to, r + GROUP);
+        for (int64_t i = r; i < end; i++)
+            layer_statistics(ctx, i);
+        for (int64_t i = r; i < end; i++)
+            layer_row(ctx, i);
     }
 }
 
@@ -71,16 +92,25 @@ static void layer_rows_back(void *ctx, int64_t from, int64_t to)
         const real a = sum / (real)v->n, c = dot * rstd * rstd / (real)v->n;
         for (int64_t i = 0; i < v->n; i++)
             dx[i] = rstd * (dx[i] - a - (x[i] - mean) * c);
+        row_done(v, r);
     }
+}
+
+void layernorm_backward_input_then(Team *team, real *dx, const real *dy, const real *x,
+                                   const real *w, const real *mean, const real *rstd, int64_t rows,
+                                   int64_t n, const Tail *tail)
+{
+    Norm v = {.out = dx, .dy = dy, .x = x, .w = w, .mean = mean, .rstd = rstd};
+    v.rows = rows;
+    v.n = n;
+    v.tail = tail;
+    over_rows(team, &v, layer_rows_back);
 }
 
 void layernorm_backward_input(Team *team, real *dx, const real *dy, const real *x, const real *w,
                               const real *mean, const real *rstd, int64_t rows, int64_t n)
 {
-    Norm v = {.out = dx, .dy = dy, .x = x, .w = w, .mean = mean, .rstd = rstd};
-    v.rows = rows;
-    v.n = n;
-    over_rows(team, &v, layer_rows_back);
+    layernorm_backward_input_then(team, dx, dy, x, w, mean, rstd, rows, n, NULL);
 }
 
 /* Adds to columns `from` ... of dw and db what rows [r, end) give. */
@@ -162,14 +192,22 @@ static void rms_rows_back(void *ctx, int64_t from, int64_t to)
         const real c = row_dot(dx, x, v->n) * rstd * rstd / (real)v->n;
         for (int64_t i = 0; i < v->n; i++)
             dx[i] = rstd * (dx[i] - x[i] * c);
+        row_done(v, r);
     }
+}
+
+void rmsnorm_backward_input_then(Team *team, real *dx, const real *dy, const real *x, const real *w,
+                                 const real *rstd, int64_t rows, int64_t n, const Tail *tail)
+{
+    Norm v = {.out = dx, .dy = dy, .x = x, .w = w, .rstd = rstd, .rows = rows, .n = n};
+    v.tail = tail;
+    over_rows(team, &v, rms_rows_back);
 }
 
 void rmsnorm_backward_input(Team *team, real *dx, const real *dy, const real *x, const real *w,
                             const real *rstd, int64_t rows, int64_t n)
 {
-    Norm v = {.out = dx, .dy = dy, .x = x, .w = w, .rstd = rstd, .rows = rows, .n = n};
-    over_rows(team, &v, rms_rows_back);
+    rmsnorm_backward_input_then(team, dx, dy, x, w, rstd, rows, n, NULL);
 }
 
 void rmsnorm_backward_weight(Team *team, real *dw, const real *dy, const real *x, const real *rstd,

@@ -52,15 +52,15 @@ VEC_INLINE Vec vec_choose(VecInt mask, Vec yes, Vec no)
     return (Vec)((mask & (VecInt)yes) | (~mask & (VecInt)no));
 }
 
-/* Sum of the lanes as a balanced tree. */
+/* Sum of the lanes as a balanced tree: the upper half onto the lower, again and again. */
 VEC_INLINE real vec_sum(Vec v)
 {
-    real lane[VL];
-    vec_store(lane, v);
+    VecInt lane;
+    for (int i = 0; i < VL; i++)
+        lane[i] = i;
     for (int width = VL / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; i++)
-            lane[i] += lane[i + width];
-    return lane[0];
+        v += __builtin_shuffle(v, (lane + width) & (VL - 1));
+    return v[0];
 }
 
 static inline int64_t int_min(int64_t a, int64_t b)

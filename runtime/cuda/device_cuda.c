@@ -116,6 +116,29 @@ static void nothing(Stage *s)
     (void)s;
 }
 
+int stages_gather(Stage *s, const char *what)
+{
+    return stages_meet(s, nothing, what);
+}
+
+/* NCCL connects two ranks when one first sends to the other: it takes memory then, and where
+ * several GPUs are of one process that may wait for a kernel of NCCL's which waits for this very
+ * rank. So all ranks send to their neighbours before anything else runs. */
+static int nccl_greet(Device *d)
+{
+    Stage *s = &d->stage;
+    const MdlModel *model = s->trainer->model;
+    char *place = d->own->gpu.workspace;
+    int most = GPU_BLAS_WORKSPACE / MDL_NCCL_GREETING;
+    int n = model->nlinks < most ? model->nlinks : most;
+    if (n == 0)
+        return MDL_OK;
+    OPEN(cudaMemsetAsync(place, 0, (size_t)n * MDL_NCCL_GREETING, s->transfer));
+    TRY(gpu_open_check(
+        d, model->nccl->greet(s->nccl, model->links, n, s->index, place, s->transfer), "ncclSend"));
+    return gpu_wait(s, s->transfer);
+}
+
 /* Connecting waits for all ranks and could not be ended, so all come to it or none. */
 static int nccl_open(Device *d)
 {
@@ -124,10 +147,11 @@ static int nccl_open(Device *d)
     const MdlNccl *nccl = t->model->nccl;
     if (!nccl)
         return MDL_OK;
-    TRY(stages_meet(s, nothing, "connecting"));
-    return gpu_open_check(
+    TRY(stages_gather(s, "connecting"));
+    TRY(gpu_open_check(
         d, nccl->connect(&s->nccl, t->model->nstages, s->index, t->devices[0].own->nccl_id),
-        "ncclCommInitRank");
+        "ncclCommInitRank"));
+    return nccl_greet(d);
 }
 
 int device_open(Device *d)

@@ -79,6 +79,8 @@ int gpu_check(Stage *s, int status, const char *call);
 int gpu_open_check(Device *d, int status, const char *call);
 #define OPEN(call) TRY(gpu_open_check(d, (int)(call), #call))
 
+/* Waits until every stage has come; `what` they do then, for messages. */
+int stages_gather(Stage *s, const char *what);
 /* Waits until a stream of this stage has done all its work, or another stage has failed. */
 int gpu_wait(Stage *s, cudaStream_t stream);
 

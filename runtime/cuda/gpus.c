@@ -17,6 +17,10 @@ static int count_check(const MdlModel *model, Problem *p)
     int found = 0, needed = 0;
     for (int i = 0; i < model->nstages; i++)
         needed = model->stages[i]->gpu >= needed ? model->stages[i]->gpu + 1 : needed;
+    /* Before CUDA is first called. A kernel that is loaded when it is first launched may wait for
+     * those that run, and one of NCCL's runs until another GPU has come as far. */
+    if (model->nccl && setenv("CUDA_MODULE_LOADING", "EAGER", 0) != 0)
+        return problem_no_memory(p, "the environment");
     cudaError_t status = cudaGetDeviceCount(&found);
     gpu_note((int)status);
     if (status == cudaErrorNoDevice || status == cudaErrorInsufficientDriver)

@@ -4,10 +4,10 @@
  *      streams; what it puts there is the same in every step but for the samples.
  * Out: after the first step, one launch in its place.
  *
- * The first step is put into the streams as always, which loads kernels and connects NCCL, things
- * that a capture does not allow or would repeat. While the GPU works on it the passes are captured,
- * once for each of the two sets of places that samples take turns in, and everything that launches
- * need is made ready on the GPU. From then on a step is: samples to their places in pinned memory,
+ * The first step is put into the streams as always, which loads kernels, things that a capture
+ * does not allow. When the GPUs have done it the passes are captured, once for each of the two sets
+ * of places that samples take turns in, and everything that launches need is made ready on the
+ * GPU. From then on a step is: samples to their places in pinned memory,
  * the launch, and then as always what differs from step to step: clipping and the update.
  *
  *     compute   ──┬── F0 ── F1 ── B0 ── ... ──┬──     captured; the transfer stream is in the
@@ -97,6 +97,18 @@ static int passes_capture(Device *d, int set, int (*passes)(Stage *s))
     return gpu_check(s, (int)cudaGraphUpload(own->graphs.exec[set], s->compute), "cudaGraphUpload");
 }
 
+/* Graphs take memory of the driver's. Where several GPUs are of one process that may wait for a
+ * kernel of NCCL's which waits for this very stage: none runs while graphs are made. */
+static int passes_rest(Device *d)
+{
+    Stage *s = &d->stage;
+    if (!s->nccl)
+        return MDL_OK;
+    TRY(gpu_wait(s, s->compute));
+    TRY(gpu_wait(s, s->transfer));
+    return stages_gather(s, "making graphs");
+}
+
 /* Both captures send the numbers that the passes have sent in this step. */
 static int passes_begin(Device *d, int (*passes)(Stage *s))
 {
@@ -106,8 +118,10 @@ static int passes_begin(Device *d, int (*passes)(Stage *s))
     TRY(passes(&d->stage));
     memcpy(g->loads, own->staging[own->current].there,
            (size_t)model->ninputs * (size_t)model->microbatches * sizeof *g->loads);
+    TRY(passes_rest(d));
     for (int set = 0; set < 2; set++)
         TRY(passes_capture(d, set, passes));
+    TRY(passes_rest(d));
     g->nnumbers = own->nnumbers;
     memcpy(g->numbers, own->numbers, (size_t)g->nnumbers * sizeof *g->numbers);
     return MDL_OK;

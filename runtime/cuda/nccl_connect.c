@@ -30,6 +30,27 @@ static int nccl_join(struct ncclComm **comm, int ranks, int rank, const void *id
     return nccl_status(ncclCommInitRank(comm, ranks, all, rank));
 }
 
+/* All of a rank's at once, so that none waits for another. */
+static int nccl_greet(struct ncclComm *comm, const MdlLink *links, int nlinks, int rank,
+                      char *place, cudaStream_t stream)
+{
+    enum { RECEIVED = MDL_NCCL_GREETING / 2 };
+    ncclResult_t result = ncclGroupStart();
+    if (result != ncclSuccess)
+        return nccl_status(result);
+    for (int i = 0; i < nlinks && result == ncclSuccess; i++) {
+        char *at = place + (size_t)i * MDL_NCCL_GREETING;
+        if (links[i].from == rank)
+            result = ncclSend(at, 1, ncclFloat, links[i].to, comm, stream);
+        else if (links[i].to == rank)
+            result = ncclRecv(at + RECEIVED, 1, ncclFloat, links[i].from, comm, stream);
+    }
+    if (result != ncclSuccess) /* known; the group has to be ended all the same */
+        (void)ncclGetLastError(comm);
+    ncclResult_t ended = ncclGroupEnd();
+    return nccl_status(result != ncclSuccess ? result : ended);
+}
+
 static int nccl_failed(struct ncclComm *comm)
 {
     ncclResult_t found = ncclSuccess, result = ncclCommGetAsyncError(comm, &found);
@@ -41,4 +62,4 @@ static int nccl_close(struct ncclComm *comm, bool abort)
     return nccl_status(abort ? ncclCommAbort(comm) : ncclCommDestroy(comm));
 }
 
-const MdlNccl mdl_nccl = {nccl_identify, nccl_join, nccl_failed, nccl_close};
+const MdlNccl mdl_nccl = {nccl_identify, nccl_join, nccl_greet, nccl_failed, nccl_close};

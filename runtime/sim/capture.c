@@ -202,6 +202,19 @@ cudaError_t capture_forbids_stream(SimStream *s)
 
 /* ------------------------------------------------------------------------ the end */
 
+void capture_abandon(SimStream *s)
+{
+    SimCapture *c = s->capture;
+    if (!c)
+        return;
+    c->invalid = true;
+    if (c->origin == s) {
+        graph_release(c->graph);
+        capture_close(c);
+    }
+    s->capture = NULL;
+}
+
 /* Whether all that was captured comes before the end of the first stream. Nodes come after
  * nodes of smaller numbers only. */
 static bool capture_joined(const SimCapture *c)

@@ -50,6 +50,11 @@ void clock_host_learn(const SimClock *from)
     sim_clock_join(&host_clock, from);
 }
 
+void clock_host_see(const SimClock *from)
+{
+    sim_clock_join(&host_clock, from);
+}
+
 void clock_host_tell(SimClock *into)
 {
     entries_raise(into->at, into->n, host_clock.at, host_clock.n);

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "cublaslt_product.h"
-#include "half.h"
+#include "half_numbers.h"
 
 int sim_product_size_of(cudaDataType type)
 {

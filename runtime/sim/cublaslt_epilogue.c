@@ -10,6 +10,13 @@
 
 #include "cublaslt_product.h"
 
+/* The bits of cublasLtEpilogue_t that have no names of their own. */
+enum {
+    WITH_AUX = CUBLASLT_EPILOGUE_RELU_AUX & ~CUBLASLT_EPILOGUE_RELU,
+    OF_DRELU = CUBLASLT_EPILOGUE_DRELU & ~WITH_AUX,
+    OF_DGELU = CUBLASLT_EPILOGUE_DGELU & ~WITH_AUX
+};
+
 static const float ROOT_2_BY_PI = 0.7978845608f, CUBE = 0.044715f;
 
 bool product_epilogue_reads_bias(uint32_t epilogue)
@@ -25,12 +32,17 @@ bool product_epilogue_writes_bias(uint32_t epilogue)
 
 bool product_epilogue_has_aux(uint32_t epilogue)
 {
-    return (epilogue & 128) != 0;
+    return (epilogue & WITH_AUX) != 0;
 }
 
 static bool is_backward(uint32_t epilogue)
 {
-    return (epilogue & (8 | 64)) != 0;
+    return (epilogue & (OF_DRELU | OF_DGELU)) != 0;
+}
+
+bool product_epilogue_aux_is_bits(uint32_t epilogue)
+{
+    return (epilogue & (CUBLASLT_EPILOGUE_RELU | OF_DRELU)) != 0;
 }
 
 bool product_epilogue_writes_aux(uint32_t epilogue)
@@ -125,7 +137,7 @@ void product_epilogue(const Product *p, const ProductExtras *extras, int64_t j, 
 {
     char *aux = extras->aux;
     if (aux) {
-        bool bits = (p->epilogue & (CUBLASLT_EPILOGUE_RELU | 8)) != 0;
+        bool bits = product_epilogue_aux_is_bits(p->epilogue);
         aux += bits ? j * p->aux_ld / 8 : j * p->aux_ld * sim_product_size_of(p->aux_type);
     }
     if (product_epilogue_reads_bias(p->epilogue)) {

@@ -75,7 +75,7 @@ static cublasStatus_t epilogue_fits(const Matmul *m, const Product *p, const cha
                                                  : CUBLAS_STATUS_INVALID_VALUE;
     if (!product_epilogue_has_aux(e))
         return CUBLAS_STATUS_SUCCESS;
-    bool bits = (e & (CUBLASLT_EPILOGUE_RELU | 8)) != 0;
+    bool bits = product_epilogue_aux_is_bits(e);
     int64_t unit = bits ? 128 : 8;
     if (p->aux_ld < p->m || p->aux_ld % unit || p->aux_stride % unit)
         return CUBLAS_STATUS_INVALID_VALUE;

@@ -176,7 +176,7 @@ static bool matrices(SimOp *op, const Product *p, const ProductMatrix *m, SimAcc
 static bool extras(SimOp *op, const Product *p, Operands *operands)
 {
     bool writes = product_epilogue_writes_bias(p->epilogue);
-    bool bits = (p->epilogue & (CUBLASLT_EPILOGUE_RELU | 8)) != 0;
+    bool bits = product_epilogue_aux_is_bits(p->epilogue);
     for (int i = 0; i < p->batch; i++) {
         ProductExtras *e = &operands[i].extras;
         if (writes || product_epilogue_reads_bias(p->epilogue)) {

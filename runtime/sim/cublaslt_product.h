@@ -111,6 +111,7 @@ bool product_epilogue_reads_bias(uint32_t epilogue);
 bool product_epilogue_writes_bias(uint32_t epilogue);
 bool product_epilogue_has_aux(uint32_t epilogue);
 bool product_epilogue_writes_aux(uint32_t epilogue);
+bool product_epilogue_aux_is_bits(uint32_t epilogue); /* of ReLU; else numbers */
 bool product_epilogue_is_known(uint32_t epilogue);
 int64_t product_bias_length(const Product *p);
 /* Applies what comes after alpha and beta to column j of D. */

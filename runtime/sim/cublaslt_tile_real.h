@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "cublaslt_tile.h"
-#include "half.h"
+#include "half_numbers.h"
 
 enum {
     LANES = TILE_VECTOR_BYTES / (int)sizeof(REAL),

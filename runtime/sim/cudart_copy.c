@@ -3,7 +3,9 @@
  * A copy is an operation with two ranges. What the host may not rely on is made visible: a
  * copy from pinned memory that changes before the copy has run is reported, and the
  * destination of a pending copy to the host holds NaNs until then. Pageable memory is staged
- * when the call is made, or waited for.
+ * when the call is made, or copied to before it returns; but CUDA does not say of a copy from
+ * it that it is over when the call returns, nor of an asynchronous one to it, and so other
+ * streams have to wait for these.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -146,6 +148,31 @@ static void copy_source_check(const SimOp *op)
                sim_op_describe(op, place, sizeof place));
 }
 
+/* CUDA wants no row of the source to overlap one of the destination. Only the two rows of the
+ * destination around the beginning of a row can. */
+static bool copy_overlaps(const CopyData *c)
+{
+    for (uint64_t i = 0; i < c->height; i++) {
+        uint64_t row = c->from + i * c->from_pitch;
+        uint64_t first = row > c->to ? (row - c->to) / c->to_pitch : 0;
+        for (uint64_t j = first; j < first + 2 && j < c->height; j++)
+            if (overlap(row, c->width, c->to + j * c->to_pitch, c->width))
+                return true;
+    }
+    return false;
+}
+
+static void copy_overlap_check(const SimOp *op)
+{
+    const CopyData *c = op->data;
+    char place[512], text[256];
+    if (copy_overlaps(c))
+        sim_report(SIM_MISUSE,
+                   "%s: source and destination overlap; the destination begins at %s\nin %s",
+                   op->name, sim_memory_describe(c->to, text, sizeof text),
+                   sim_op_describe(op, place, sizeof place));
+}
+
 static void copy_run(SimOp *op)
 {
     CopyData *c = op->data;
@@ -161,6 +188,8 @@ static void copy_run(SimOp *op)
                          "the destination");
     if (to && c->hashed)
         copy_source_check(op);
+    if (to && !c->staged)
+        copy_overlap_check(op);
     for (uint64_t i = 0; to && i < c->height; i++)
         memmove((char *)to + i * c->to_pitch, (const char *)from + i * pitch, c->width);
     free(c->staged);
@@ -200,7 +229,35 @@ static void copy_after_devices(SimOp *op, int to_device, int from_device)
             op_after_stream(op, s);
 }
 
-/* A copy from device to device is not waited for even when the call is synchronous. */
+/* What has happened to a copy when its call returns. */
+typedef enum {
+    COPY_PENDING, /* nothing; also where a synchronous call copies within devices */
+    COPY_STAGED,  /* the source was read; what came before the copy is over */
+    COPY_RUN,     /* it has run, as the host can see, but may not rely on */
+    COPY_OVER
+} CopyProgress;
+
+static CopyProgress copy_progress(const Copy *request, const SimStream *s)
+{
+    bool to_host = !is_device(request->data.to), from_host = !is_device(request->data.from);
+    if (capture_active(s) || (!to_host && !from_host))
+        return COPY_PENDING;
+    if (to_host && (from_host || !request->asynchronous))
+        return COPY_OVER;
+    if (to_host)
+        return is_pageable(request->data.to) ? COPY_RUN : COPY_PENDING;
+    if (request->asynchronous)
+        return COPY_PENDING;
+    return is_pageable(request->data.from) ? COPY_STAGED : COPY_OVER;
+}
+
+/* The host waits until the stream's turn has come. */
+static cudaError_t copy_turn(SimStream *s, const char *call)
+{
+    sim_enqueue(s, sim_op_new(SIM_OP_WAIT, 0, "%s (begin)", call));
+    return wait_for_stream(s, call);
+}
+
 static cudaError_t copy(const Copy *request)
 {
     CopyData data = request->data;
@@ -213,15 +270,19 @@ static cudaError_t copy(const Copy *request)
     SimStream *s = stream_of_handle(request->stream, request->call);
     if (!s)
         return cudaErrorInvalidResourceHandle;
-    bool within = is_device(data.to) && is_device(data.from);
-    bool wait = (!request->asynchronous && !within) || (!capture_active(s) && is_pageable(data.to));
+    CopyProgress progress = copy_progress(request, s);
     if (!request->asynchronous) {
         cudaError_t error = capture_forbids_stream(s);
         error = error == cudaSuccess ? capture_forbids() : error;
         if (error != cudaSuccess)
             return error;
     }
-    data.synchronous = wait;
+    if (progress == COPY_STAGED) {
+        cudaError_t error = copy_turn(s, request->call);
+        if (error != cudaSuccess)
+            return error;
+    }
+    data.synchronous = progress >= COPY_RUN;
     SimOp *op = sim_op_new(SIM_OP_RUN, sizeof data, "%s", request->call);
     memcpy(op->data, &data, sizeof data);
     op->prepare = copy_prepare;
@@ -230,7 +291,9 @@ static cudaError_t copy(const Copy *request)
     if (!request->asynchronous && data.to_device >= 0)
         copy_after_devices(op, data.to_device, data.from_device);
     sim_enqueue(s, op);
-    return wait ? wait_for_stream(s, request->call) : cudaSuccess;
+    if (progress == COPY_RUN)
+        return wait_unknowing(s, request->call);
+    return progress == COPY_OVER ? wait_for_stream(s, request->call) : cudaSuccess;
 }
 
 static CopyData copy_flat(void *to, const void *from, size_t bytes)

@@ -254,9 +254,10 @@ cudaError_t cudaDeviceDisablePeerAccess(int peer)
     int device = sim_current_device();
     if (!is_device(peer) || peer == device || !peers[device][peer])
         API_RETURN(is_device(peer) ? cudaErrorPeerAccessNotEnabled : cudaErrorInvalidDevice);
-    wait_for_device(device, __func__);
-    peers[device][peer] = false;
-    API_RETURN(cudaSuccess);
+    cudaError_t error = wait_for_device(device, __func__);
+    if (error == cudaSuccess)
+        peers[device][peer] = false;
+    API_RETURN(error);
 }
 
 cudaError_t cudaDeviceGetP2PAttribute(int *value, enum cudaDeviceP2PAttr which, int from, int to)

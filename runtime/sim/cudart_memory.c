@@ -63,6 +63,12 @@ cudaError_t cudaMallocAsync(void **out, size_t size, cudaStream_t stream)
     cudaError_t error = cudaSuccess;
     if (size > 0)
         error = memory_allocate(s->device, size, host_thread()->caller, &address);
+    if (error == cudaSuccess && size > 0) {
+        SimOp *op = sim_op_new(SIM_OP_RUN, 0, "cudaMallocAsync");
+        sim_enqueue(s, op);
+        memory_given_by(address, op);
+        history_note(op); /* uses that come before it name it */
+    }
     if (error == cudaSuccess)
         *out = (void *)(uintptr_t)address;
     API_RETURN(error);

@@ -45,8 +45,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
     SimStream *s = stream_of_handle(stream, __func__);
     if (!s)
         API_RETURN(cudaErrorInvalidResourceHandle);
-    if (capture_active(s))
-        capture_forbids_stream(s);
+    capture_abandon(s);
     stream_retire(s);
     API_RETURN(cudaSuccess);
 }
@@ -107,6 +106,8 @@ static cudaError_t host_enqueue(const char *call, cudaStream_t stream, HostData 
     SimStream *s = stream_of_handle(stream, call);
     if (!s)
         return cudaErrorInvalidResourceHandle;
+    if (!driver_start())
+        return cudaErrorOperatingSystem;
     SimOp *op = sim_op_new(SIM_OP_CALLBACK, sizeof data, "%s", call);
     memcpy(op->data, &data, sizeof data);
     op->run = host_run;

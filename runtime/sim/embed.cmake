@@ -18,7 +18,8 @@ set(MDL_SIM_EMBED ${CMAKE_CURRENT_LIST_FILE})
 macro(mdl_sim_embed)
   get_filename_component(sim_folder ${MDL_SIM_EMBED} DIRECTORY)
   set(MDL_SIM_TEXT ${CMAKE_CURRENT_BINARY_DIR}/sim_header_text.c)
-  set(sim_headers ${sim_folder}/simt.h ${sim_folder}/simt_math.h)
+  set(sim_headers simt.h half_numbers.h simt_math.h simt_memory.h simt_matrix.h)
+  list(TRANSFORM sim_headers PREPEND ${sim_folder}/)
   string(REPLACE ";" "," sim_headers_list "${sim_headers}")
   add_custom_command(OUTPUT ${MDL_SIM_TEXT}
     COMMAND ${CMAKE_COMMAND} -DOUT=${MDL_SIM_TEXT} "-DFILES=${sim_headers_list}"

@@ -189,6 +189,9 @@ bool exec_seen(Exec *e, SimFinding finding, uint32_t site, uint32_t other_op, ui
 /* A finding about an access of a thread: "... reads 4 bytes at ADDRESS (detail) ...". */
 void exec_report_access(ExecThread *th, SimFinding finding, uint32_t site, uint64_t address,
                         uint32_t bytes, int access, const char *detail);
+/* An access to memory that its operation does not come after the allocation of. */
+void exec_report_early(ExecThread *th, const SimBlockOfMemory *m, uint32_t site, uint64_t address,
+                       uint32_t bytes, int access);
 void exec_report_shadow(ExecThread *th, ShadowVerdict verdict, ShadowSlot other, uint32_t site,
                         uint64_t address, uint32_t bytes, int access, bool shared);
 void exec_report_unwritten(Exec *e, bool all); /* of the block, or of the kernel */

@@ -154,6 +154,8 @@ static __attribute__((noinline)) void *lookup_fill(ExecThread *th, uint64_t addr
         sim_memory_describe(address, detail, sizeof detail);
         return refuse(th, SIM_WRONG_DEVICE, site, address, bytes, access, detail);
     }
+    if (e->race && !sim_memory_given(e->op, m))
+        exec_report_early(th, m, site, address, bytes, access);
     uint64_t end = m->address + (m->size ? m->size - 1 : 0);
     bool whole = m->address / SHADOW_CHUNK == end / SHADOW_CHUNK;
     *k = (ExecLookup){.address = m->address,

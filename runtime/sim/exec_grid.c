@@ -171,6 +171,34 @@ static void threads_order(Exec *e)
     e->flips = (uint32_t)exec_random(e) & 31;
 }
 
+static const void *parts_kernels[64]; /* that let parts meet: their code, hashed by it */
+
+static const void **parts_place(const Exec *e)
+{
+    uintptr_t code;
+    memcpy(&code, &e->table->run, sizeof code);
+    return &parts_kernels[code / 16 % (sizeof parts_kernels / sizeof *parts_kernels)];
+}
+
+static bool parts_known(const Exec *e)
+{
+    return memcmp(parts_place(e), &e->table->run, sizeof(void *)) == 0;
+}
+
+void exec_parts_note(Exec *e)
+{
+    e->view.parts = e->shared_view.parts = true;
+    memcpy(parts_place(e), &e->table->run, sizeof(void *));
+}
+
+static void shadow_begin(Exec *e)
+{
+    shadow_op_begin(&e->view, e->op, e->table, e->launch);
+    e->view.parts = parts_known(e);
+    e->shared_view =
+        (ShadowView){.op = e->op, .kernel = true, .shared = true, .parts = e->view.parts};
+}
+
 static void block_begin(Exec *e, uint64_t number)
 {
     const unsigned *g = e->launch->grid;
@@ -190,30 +218,11 @@ static void block_begin(Exec *e, uint64_t number)
         threads_order(e);
     if (!e->race)
         return;
-    shadow_segments_reserve();
+    if (shadow_segments_reserve())
+        shadow_begin(e);
     uint32_t first = shadow_block_begin(&e->view, &e->shared_view, (uint32_t)number, e->nwarps);
     for (uint32_t i = 0; i < e->nthreads; i++)
         exec_segment(&e->threads[i], first + i / 32);
-}
-
-static const void *parts_kernels[64]; /* that let parts meet: their code, hashed by it */
-
-static const void **parts_place(const Exec *e)
-{
-    uintptr_t code;
-    memcpy(&code, &e->table->run, sizeof code);
-    return &parts_kernels[code / 16 % (sizeof parts_kernels / sizeof *parts_kernels)];
-}
-
-static bool parts_known(const Exec *e)
-{
-    return memcmp(parts_place(e), &e->table->run, sizeof(void *)) == 0;
-}
-
-void exec_parts_note(Exec *e)
-{
-    e->view.parts = e->shared_view.parts = true;
-    memcpy(parts_place(e), &e->table->run, sizeof(void *));
 }
 
 /* Blocks from ... from + n - 1, shuffled under the scheduler "random". */
@@ -278,10 +287,7 @@ void sim_kernel_run(SimOp *op, SimKernel *kernel, const SimLaunch *launch)
     threads_begin(e);
     if (e->race) {
         shadow_order_reset();
-        shadow_op_begin(&e->view, op, e->table, launch);
-        e->view.parts = parts_known(e);
-        e->shared_view =
-            (ShadowView){.op = op, .kernel = true, .shared = true, .parts = e->view.parts};
+        shadow_begin(e);
         e->shared_cells = shadow_shared_cells();
     }
     uint64_t blocks = (uint64_t)launch->grid[0] * launch->grid[1] * launch->grid[2];

@@ -103,6 +103,20 @@ void exec_report_access(ExecThread *th, SimFinding finding, uint32_t site, uint6
                access_describe(th, site, address, bytes, access, detail, text, sizeof text));
 }
 
+void exec_report_early(ExecThread *th, const SimBlockOfMemory *m, uint32_t site, uint64_t address,
+                       uint32_t bytes, int access)
+{
+    char memory[256], text[1024], other[512];
+    if (exec_seen(th->exec, SIM_RACE, site, UINT32_MAX, 0))
+        return;
+    sim_memory_describe(address, memory, sizeof memory);
+    sim_history_describe(m->given_stream, m->given, other, sizeof other);
+    sim_report(SIM_RACE,
+               "%s\nother side: %s\nnothing orders the two: an event wait is missing before memory "
+               "is used that another stream allocates",
+               access_describe(th, site, address, bytes, access, memory, text, sizeof text), other);
+}
+
 /* What would order a conflict within a kernel. */
 static const char *remedy(const ExecThread *th, ShadowSlot other)
 {

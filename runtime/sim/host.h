@@ -37,6 +37,7 @@ void point_drop(SimPoint *point);            /* NULL is fine */
 bool point_passed(void *point);              /* for sim_wait */
 void clock_host_begin(void);                 /* of a thread, at its first call */
 void clock_host_learn(const SimClock *from); /* the calling thread has waited for it */
+void clock_host_see(const SimClock *from);   /* some thread knows of it, this one may not */
 void clock_host_tell(SimClock *into);        /* what is enqueued comes after that */
 int64_t time_now_ns(void);
 /* Entries of the clocks: a stream's id, free again when nothing can be unordered to it. */
@@ -51,7 +52,7 @@ typedef struct SimCapture SimCapture;
 struct SimStream {
     int device, priority;
     unsigned number, flags;
-    bool legacy, hidden, destroyed;
+    bool legacy, hidden, destroyed, unlinked;
     bool busy; /* its head runs without the lock: a host function */
     uint32_t id, last, done;
     size_t pending;
@@ -90,7 +91,12 @@ void scheduler_progress_made(void);
 cudaError_t wait_for_point(SimPoint *point, const char *call); /* takes the reference */
 cudaError_t wait_for_stream(SimStream *stream, const char *call);
 cudaError_t wait_for_device(int device, const char *call); /* -1: all */
-void scheduler_drain(void);                                /* whatever can run */
+/* Runs what the stream has been given; later work does not come after it for that. */
+cudaError_t wait_unknowing(SimStream *stream, const char *call);
+void scheduler_drain(void); /* whatever can run */
+void scheduler_drive(void); /* for driver.c */
+/* driver.c: before a host function is put into a stream; false: the system refuses. */
+bool driver_start(void);
 
 /* ------------------------------------------------------------------------ events */
 
@@ -100,6 +106,8 @@ void events_leaks(void);
 /* ---------------------------------------------------------------------- memory.c */
 
 cudaError_t memory_allocate(int device, uint64_t size, void *caller, uint64_t *address);
+/* The allocation is there from this operation on, which is in its stream. */
+void memory_given_by(uint64_t address, const SimOp *op);
 cudaError_t memory_release(uint64_t address, const char *call);
 void memory_of_device_release(int device);
 uint64_t memory_used(int device);
@@ -128,6 +136,7 @@ bool capture_active(const SimStream *stream);
  * global mode) and returns the error; cudaSuccess when nothing is captured. */
 cudaError_t capture_forbids(void);
 cudaError_t capture_forbids_stream(SimStream *stream);
+void capture_abandon(SimStream *stream); /* that goes: what it captures is worth nothing */
 void graphs_leaks(void);
 
 /* ------------------------------------------------------------------- cudart_*.c */

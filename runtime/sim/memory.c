@@ -202,7 +202,7 @@ static Allocation *memory_extend(int device, uint64_t size)
 {
     uint64_t end = sim_device_base(device) + SIM_DEVICE_SPAN;
     uint64_t address = (devices[device].cursor + ZONE + ALIGN - 1) / ALIGN * ALIGN;
-    if (size > end - address - ZONE)
+    if (address + ZONE > end || size > end - ZONE - address)
         return memory_reuse(device, size);
     if (devices[device].n == devices[device].room) {
         size_t room = devices[device].room * 2 + 64;
@@ -249,6 +249,7 @@ cudaError_t memory_allocate(int device, uint64_t size, void *caller, uint64_t *a
     a->block.size = size;
     a->block.device = device;
     a->block.freed = false;
+    a->block.given = 0;
     a->block.number = memory_number();
     a->caller = caller;
     devices[device].used += size;
@@ -256,6 +257,14 @@ cudaError_t memory_allocate(int device, uint64_t size, void *caller, uint64_t *a
     sim_shadow_fresh(device, a->block.address, size);
     *address = a->block.address;
     return cudaSuccess;
+}
+
+void memory_given_by(uint64_t address, const SimOp *op)
+{
+    int device = sim_device_of(address);
+    SimBlockOfMemory *b = &devices[device].blocks[memory_index(device, address)]->block;
+    b->given_stream = op->stream_id;
+    b->given = op->sequence;
 }
 
 uint64_t sim_memory_static(int device, uint64_t size)

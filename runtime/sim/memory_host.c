@@ -4,6 +4,7 @@
  * they are freed, so that the host's own use after free is found too. To the shadow it is the
  * memory of device -1.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -104,25 +105,33 @@ static void pinned_remove(size_t i)
 cudaError_t pinned_allocate(size_t size, unsigned flags, void *caller, void **address)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), mapped = (size + page - 1) / page * page;
-    if (mapped < size)
+    if (mapped < size || mapped + page < mapped)
         return cudaErrorMemoryAllocation;
     void *at =
         mmap(NULL, mapped + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED)
         return cudaErrorMemoryAllocation;
-    mprotect((char *)at + mapped, page, PROT_NONE);
+    cudaError_t error = cudaErrorMemoryAllocation;
+    if (mprotect((char *)at + mapped, page, PROT_NONE) == 0)
+        error = pinned_insert((Pinned){.block = {.address = (uint64_t)(uintptr_t)at, .size = size},
+                                       .flags = flags,
+                                       .mapped = mapped,
+                                       .caller = caller});
+    if (error != cudaSuccess) {
+        munmap(at, mapped + page);
+        return error;
+    }
     memset(at, 0xFF, size);
     *address = at;
-    return pinned_insert((Pinned){.block = {.address = (uint64_t)(uintptr_t)at, .size = size},
-                                  .flags = flags,
-                                  .mapped = mapped,
-                                  .caller = caller});
+    return cudaSuccess;
 }
 
 cudaError_t pinned_register(void *address, size_t size, unsigned flags, void *caller)
 {
     uint64_t from = (uint64_t)(uintptr_t)address;
     size_t i = pinned_index(from);
+    if (size > UINT64_MAX - from)
+        return cudaErrorInvalidValue;
     if (i < count && all[i]->block.address < from + size)
         return cudaErrorHostMemoryAlreadyRegistered;
     return pinned_insert((Pinned){.block = {.address = from, .size = size},
@@ -150,8 +159,11 @@ cudaError_t pinned_release(void *address, bool registered, const char *call)
         return cudaSuccess;
     }
     p->block.freed = true;
-    mprotect(address, p->mapped, PROT_NONE);
     madvise(address, p->mapped, MADV_DONTNEED);
+    if (mprotect(address, p->mapped, PROT_NONE) != 0) {
+        fprintf(stderr, "mdl-sim: %s: freed memory cannot be guarded: %s\n", call, strerror(errno));
+        _Exit(SIM_EXIT);
+    }
     return cudaSuccess;
 }
 

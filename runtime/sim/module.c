@@ -147,18 +147,43 @@ const SimKernelTable *sim_kernel_table(const SimKernel *kernel)
 
 /* ------------------------------------------------------------------- variables */
 
-static uint64_t address_of(SimModule *module, uint32_t variable, int device);
+/* Variables of a device that were allocated and whose addresses are still to be filled in. */
+typedef struct {
+    SimModule *module;
+    int device;
+    uint32_t *variables, n;
+} Fresh;
+
+/* Where a variable is; it is allocated, and with it what its initial value is, when it is first
+ * asked for. 0: out of memory. */
+static uint64_t place(Fresh *fresh, uint32_t variable)
+{
+    uint64_t *address = &fresh->module->globals[fresh->device][variable];
+    if (*address)
+        return *address;
+    const SimGlobalTable *global = &fresh->module->table->globals[variable];
+    const uint64_t size = global->bytes ? global->bytes : 1;
+    *address = sim_memory_static(fresh->device, size);
+    if (*address == 0)
+        return 0;
+    char *bytes = sim_bytes(*address);
+    memset(bytes, 0, size);
+    if (global->initial && global->initial_bytes <= size)
+        memcpy(bytes, global->initial, global->initial_bytes);
+    sim_shadow_known(fresh->device, *address, size);
+    fresh->variables[fresh->n++] = variable;
+    return *address;
+}
 
 /* Addresses of other variables are written byte by byte, as PTX may have cut them. */
-static void relocate(SimModule *module, const SimGlobalTable *global, char *bytes, int device)
+static void relocate(Fresh *fresh, const SimGlobalTable *global, char *bytes)
 {
     for (uint32_t i = 0; i < global->nrelocations; i++) {
         const SimRelocation *r = &global->relocations[i];
         if (r->offset + r->bytes > global->bytes)
             continue;
-        const uint64_t base =
-            r->variable < module->table->nglobals ? address_of(module, r->variable, device) : 0;
-        const uint64_t address = base + r->addend;
+        const bool known = r->variable < fresh->module->table->nglobals;
+        const uint64_t address = (known ? place(fresh, r->variable) : 0) + r->addend;
         for (uint32_t b = 0; b < r->bytes && r->first + b < 8; b++)
             bytes[r->offset + b] = (char)(address >> 8 * (r->first + b));
     }
@@ -166,25 +191,23 @@ static void relocate(SimModule *module, const SimGlobalTable *global, char *byte
 
 static uint64_t address_of(SimModule *module, uint32_t variable, int device)
 {
+    const uint32_t n = module->table->nglobals;
     if (!module->globals[device])
-        module->globals[device] = calloc(module->table->nglobals + 1u, sizeof(uint64_t));
-    uint64_t *addresses = module->globals[device];
+        module->globals[device] = calloc(n + 1u, sizeof(uint64_t));
+    const uint64_t *addresses = module->globals[device];
     if (!addresses || addresses[variable])
         return addresses ? addresses[variable] : 0;
-    const SimGlobalTable *global = &module->table->globals[variable];
-    const uint64_t size = global->bytes ? global->bytes : 1;
-    const uint64_t address = sim_memory_static(device, size);
-    if (address == 0)
+    /* Those that its value refers to come after it, and so on: chains may be long, or rings. */
+    Fresh fresh = {module, device, malloc(n * sizeof *fresh.variables), 0};
+    if (!fresh.variables)
         return 0;
-    /* Before the initial value: two variables may hold each other's addresses. */
-    addresses[variable] = address;
-    char *bytes = sim_bytes(address);
-    memset(bytes, 0, size);
-    if (global->initial && global->initial_bytes <= size)
-        memcpy(bytes, global->initial, global->initial_bytes);
-    relocate(module, global, bytes, device);
-    sim_shadow_known(device, address, size);
-    return address;
+    place(&fresh, variable);
+    while (fresh.n > 0) {
+        const uint32_t at = fresh.variables[--fresh.n];
+        relocate(&fresh, &module->table->globals[at], sim_bytes(addresses[at]));
+    }
+    free(fresh.variables);
+    return addresses[variable];
 }
 
 uint64_t sim_kernel_global(const SimKernel *kernel, uint32_t variable, int device)

@@ -6,7 +6,7 @@
 
 #include "simt.h"
 
-/* Headers of the translated code, as text: simt.h, then simt_math.h (made by embed.cmake). */
+/* Headers of the translated code, one after the other, as text (made by embed.cmake). */
 extern const char sim_header_text[];
 
 /* Translates, compiles and loads; NULL after a report. The module is never unloaded. */

@@ -46,8 +46,6 @@ const char *module_compiler_flags(void)
     size_t used = (size_t)snprintf(text, sizeof text, "%s", sim_config()->cc);
     for (size_t i = 0; i < sizeof FLAGS / sizeof *FLAGS && used < sizeof text; i++)
         used += (size_t)snprintf(text + used, sizeof text - used, " %s", FLAGS[i]);
-    if (used < sizeof text)
-        snprintf(text + used, sizeof text - used, " -DSIM_RACE=%d", sim_config()->race);
     return text;
 }
 
@@ -204,7 +202,6 @@ bool module_compile(const char *source, const char *object, char *messages, size
 {
     const char *arguments[ARGUMENTS_MAX];
     char *cc = strdup(sim_config()->cc), *temporary = NULL;
-    char race[32];
     FILE *log_file = tmpfile();
     const int log = log_file ? fileno(log_file) : -1;
     bool done = false;
@@ -215,8 +212,7 @@ bool module_compile(const char *source, const char *object, char *messages, size
             arguments[n++] = "cc";
         for (size_t i = 0; i < sizeof FLAGS / sizeof *FLAGS; i++)
             arguments[n++] = FLAGS[i];
-        snprintf(race, sizeof race, "-DSIM_RACE=%d", sim_config()->race);
-        const char *const rest[] = {race, source, "-o", temporary, "-lm", NULL};
+        const char *const rest[] = {source, "-o", temporary, "-lm", NULL};
         memcpy(arguments + n, rest, sizeof rest);
         done = run_compiler(arguments, log);
         read_start(log, messages, size);

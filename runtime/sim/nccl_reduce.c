@@ -2,12 +2,16 @@
  *
  * Element i of the result is from[0][i], combined with from[1][i], from[2][i], ... in this
  * order. Floats of 16 and 32 bits are combined in float, doubles in double, integers in their
- * own type, where sums wrap around. The average is the sum divided by n.
+ * own type, where sums wrap around. The average is the sum divided by n. Of a number and a NaN
+ * the number is the larger and the smaller.
  */
-#include "half.h"
+#include "half_numbers.h"
 #include "nccl_world.h"
 
 enum { BLOCK = 1024 };
+
+/* A NaN gives way to a number. */
+#define KEPT(sum, better, more) ((sum)better(more) || (more) != (more))
 
 /* `modular` is what sums and products are made in: for integers, where they may wrap around. */
 #define COMBINE(type, wide, modular)                                                               \
@@ -20,11 +24,11 @@ enum { BLOCK = 1024 };
             break;                                                                                 \
         case ncclMax:                                                                              \
             for (size_t i = 0; i < n; i++)                                                         \
-                sum[i] = sum[i] > more[i] ? sum[i] : more[i];                                      \
+                sum[i] = KEPT(sum[i], >, more[i]) ? sum[i] : more[i];                              \
             break;                                                                                 \
         case ncclMin:                                                                              \
             for (size_t i = 0; i < n; i++)                                                         \
-                sum[i] = sum[i] < more[i] ? sum[i] : more[i];                                      \
+                sum[i] = KEPT(sum[i], <, more[i]) ? sum[i] : more[i];                              \
             break;                                                                                 \
         default:                                                                                   \
             for (size_t i = 0; i < n; i++)                                                         \

@@ -268,6 +268,9 @@ void ptx_expect(PtxParser *parser, char mark);
 PtxName *ptx_expect_name(PtxParser *parser);
 uint64_t ptx_expect_integer(PtxParser *parser);
 char *ptx_copy(PtxParser *parser, const char *text, size_t length);
+/* Whether a word is one of "f32 f64". */
+bool ptx_is_among(const char *word, const char *list);
+double ptx_double(uint64_t bits);
 
 void ptx_bind(PtxParser *parser, PtxName *name, PtxMeaning meaning, uint32_t index, uint32_t count);
 void ptx_scope_open(PtxParser *parser);

@@ -4,6 +4,7 @@
  * word becomes one PtxName for the whole module, found by hash, so that scopes are a matter
  * of what a name means now. Failures leave through longjmp: all memory is the arena's.
  */
+#include <locale.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,6 +118,22 @@ char *ptx_copy(PtxParser *parser, const char *text, size_t length)
     return copy;
 }
 
+bool ptx_is_among(const char *word, const char *list)
+{
+    const size_t n = strlen(word);
+    for (const char *at = strstr(list, word); n > 0 && at; at = strstr(at + 1, word))
+        if ((at == list || at[-1] == ' ') && (at[n] == ' ' || at[n] == '\0'))
+            return true;
+    return false;
+}
+
+double ptx_double(uint64_t bits)
+{
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 /* --------------------------------------------------------------------- tokens */
 
 static bool is_digit(char c)
@@ -191,6 +208,15 @@ static void lex_exact_float(PtxParser *parser, PtxTokenKind kind, int digits)
     parser->token.kind = kind;
 }
 
+/* Whatever the program has made of its locale: a point is a point. */
+static double read_double(const char *text)
+{
+    static locale_t plain;
+    if (!plain)
+        plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    return plain ? strtod_l(text, NULL, plain) : strtod(text, NULL);
+}
+
 /* "12", "12.5e3": decimal floats are doubles. */
 static void lex_decimal(PtxParser *parser)
 {
@@ -210,7 +236,7 @@ static void lex_decimal(PtxParser *parser)
     }
     text[n] = '\0';
     if (real) {
-        const double value = strtod(text, NULL);
+        const double value = read_double(text);
         memcpy(&parser->token.value, &value, sizeof value);
         parser->token.kind = PTX_TOKEN_F64;
         parser->p += n;

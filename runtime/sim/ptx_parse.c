@@ -143,18 +143,11 @@ static void parse_reference(PtxParser *parser, Initial *initial, uint64_t offset
     v->references[v->nreferences++] = (PtxReference){name, offset, addend, first, bytes};
 }
 
-static double bits_double(uint64_t bits)
-{
-    double value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 /* A float's bits as an element of the type wants them: decimal floats are doubles. */
 static uint64_t float_bits(PtxTokenKind kind, uint64_t bits, PtxType type)
 {
     if (kind == PTX_TOKEN_F64 && type == PTX_F32) {
-        const float f = (float)bits_double(bits);
+        const float f = (float)ptx_double(bits);
         uint32_t narrow;
         memcpy(&narrow, &f, sizeof narrow);
         return narrow;
@@ -240,30 +233,29 @@ static void skip_parentheses(PtxParser *parser)
     } while (open > 0 && parser->token.kind != PTX_TOKEN_END);
 }
 
-/* .align, .ptr, .v4, the type and what else stands before the name. */
+/* .align, .ptr, .v4, the type and what else stands before the name. The alignment behind .ptr is
+ * that of what a parameter points to, not its own. */
 static void parse_qualifiers(PtxParser *parser, PtxVariable *v, uint32_t *lanes)
 {
+    bool pointer = false;
     while (parser->token.kind == PTX_TOKEN_DOT) {
         const PtxName *word = ptx_name(parser, parser->token.at, parser->token.length);
         const PtxType type = ptx_type(word->text);
         ptx_next(parser);
         if (strcmp(word->text, "align") == 0) {
-            v->align = (uint32_t)parse_power_of_two(parser);
+            const uint32_t align = (uint32_t)parse_power_of_two(parser);
+            v->align = pointer ? v->align : align;
         } else if (strcmp(word->text, "ptr") == 0) {
-            /* What a parameter points to: the alignment that follows is not its own. */
-            const uint32_t align = v->align;
-            uint32_t ignored;
-            parse_qualifiers(parser, v, &ignored);
-            v->align = align;
+            pointer = true;
         } else if (strcmp(word->text, "v2") == 0 || strcmp(word->text, "v4") == 0) {
             *lanes = (uint32_t)(word->text[1] - '0');
         } else if (strcmp(word->text, "attribute") == 0) {
             skip_parentheses(parser);
-        } else if (strstr("texref samplerref surfref", word->text)) {
+        } else if (ptx_is_among(word->text, "texref samplerref surfref")) {
             v->type = PTX_B64;
         } else if (type != PTX_NONE) {
             v->type = type;
-        } else if (!strstr("global const shared local managed", word->text)) {
+        } else if (!ptx_is_among(word->text, "global const shared local managed")) {
             ptx_fail(parser, ".%s is not understood here", word->text);
         }
     }

@@ -23,6 +23,22 @@ static uint64_t range_first_bad(int device, uint64_t address, uint64_t bytes)
     return sim_memory_inside(device, address, bytes) ? address : b->address + b->size;
 }
 
+/* Memory in the order of a stream: there for what comes after its allocation. */
+static void range_given(const SimOp *op, uint64_t address, SimAccess access, const char *what)
+{
+    const SimBlockOfMemory *b = sim_memory_find(address);
+    char other[512], place[512], text[256];
+    if (!b || sim_memory_given(op, b))
+        return;
+    sim_report(SIM_RACE,
+               "%s %s %s before it is there: %s\nin %s\nother side: %s\nnothing orders the two: an "
+               "event wait is missing",
+               op->name, access == SIM_READ ? "reads" : "writes", what,
+               sim_memory_describe(address, text, sizeof text),
+               sim_op_describe(op, place, sizeof place),
+               sim_history_describe(b->given_stream, b->given, other, sizeof other));
+}
+
 static void *range_host(SimOp *op, uint64_t address, uint64_t width, uint64_t pitch, uint64_t rows,
                         SimAccess access, bool pageable, const char *what)
 {
@@ -81,6 +97,8 @@ void *range_check(SimOp *op, uint64_t address, uint64_t width, uint64_t pitch, u
             return NULL;
         }
     }
+    if (sim_config()->race)
+        range_given(op, address, access, what);
     if (sim_config()->race)
         for (uint64_t i = 0; i < rows; i++)
             sim_shadow_range(op, device, address + i * pitch, width, access, what);

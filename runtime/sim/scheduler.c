@@ -4,8 +4,7 @@
  * streams whose first operation can run, the schedule picks one. A thread that finds none
  * sleeps until another enqueues something. When all threads of the process sleep, here or until
  * one that does wakes them, or when nothing has happened for the configured time, the deadlock
- * is reported with
- * the first operation of every stream.
+ * is reported with the first operation of every stream.
  */
 #include <dirent.h>
 #include <stdlib.h>
@@ -19,6 +18,8 @@ enum { PENDING_MAX = 4096, QUERY_STEPS = 4, WAITERS_MAX = 1024, THREADS_MAX = 25
 #define ACTIVE_NS 50000000 /* a thread that has not called for so long is busy elsewhere */
 #define LINGER_NS 20000000 /* the longest that a wait waits for other threads' calls */
 #define LINGER_SECONDS 0.0002
+#define ASLEEP_NS 50000000 /* all sleep for so long: for what a stream does */
+#define BUSY_NS 250000000  /* nobody has called for so long, though some have not slept */
 
 static struct {
     uint64_t random;
@@ -31,6 +32,9 @@ static struct {
         bool waiting;
     } threads[THREADS_MAX]; /* of the host; by HostThread.slot - 1 */
     int nthreads;
+    long driver;    /* the thread of driver.c */
+    long callbacks; /* that have run */
+    int within;     /* threads in sim_wait */
     int waiting, busy, communicating[SIM_DEVICES_MAX];
 } state;
 
@@ -135,9 +139,12 @@ static void op_done(SimStream *s, SimOp *op)
         stream_retire(s);
 }
 
+/* The function may tell the program, which goes on as if it had waited for the stream. */
 static void op_call_host(SimStream *s, SimOp *op)
 {
     HostThread *thread = host_thread();
+    clock_host_see(&op->clock);
+    state.callbacks++;
     s->busy = true;
     state.busy++;
     thread->in_callback = true;
@@ -290,7 +297,7 @@ static bool thread_waits(long id)
     for (int i = 0; i < state.waiting && i < WAITERS_MAX; i++)
         if (state.waiters[i] == id)
             return true;
-    return false;
+    return id == state.driver;
 }
 
 /* Every thread of the process waits here or for another thread. */
@@ -367,14 +374,8 @@ static void waiter_remove(void)
             state.waiters[i] = state.waiters[state.waiting];
 }
 
-bool sim_wait(bool (*done)(void *data), void *data, const char *what)
+static bool wait_until(bool (*done)(void *data), void *data, const char *what)
 {
-    if (host_thread()->in_callback) {
-        sim_report(SIM_MISUSE, "%s: a host function in a stream must not call CUDA", what);
-        return false;
-    }
-    thread_note(true);
-    scheduler_progress_made();
     linger();
     while (!done(data)) {
         if (scheduler_step()) {
@@ -388,24 +389,86 @@ bool sim_wait(bool (*done)(void *data), void *data, const char *what)
         waiter_remove();
         if (dead) {
             report_deadlock(what);
-            thread_note(false);
             return false;
         }
     }
     scheduler_settle();
-    thread_note(false);
     return true;
+}
+
+bool sim_wait(bool (*done)(void *data), void *data, const char *what)
+{
+    if (host_thread()->in_callback) {
+        sim_report(SIM_MISUSE, "%s: a host function in a stream must not call CUDA", what);
+        return false;
+    }
+    thread_note(true);
+    scheduler_progress_made();
+    state.within++;
+    bool fine = wait_until(done, data, what);
+    state.within--;
+    thread_note(false);
+    return fine;
+}
+
+/* --------------------------------------------------- host functions nobody waits for */
+
+static bool callback_pending(void)
+{
+    for (const SimStream *s = streams_first(); s; s = s->next)
+        for (const SimOp *op = s->head; op; op = op->next)
+            if (op->kind == SIM_OP_CALLBACK)
+                return true;
+    return false;
+}
+
+static int64_t called_last(void)
+{
+    int64_t last = state.progress;
+    for (int i = 0; i < state.nthreads; i++)
+        last = state.threads[i].called > last ? state.threads[i].called : last;
+    return last;
+}
+
+void scheduler_drive(void)
+{
+    state.driver = syscall(SYS_gettid);
+    if (state.within > 0 || state.busy > 0 || !callback_pending())
+        return;
+    int64_t idle = time_now_ns() - called_last();
+    bool asleep = idle > ASLEEP_NS && everyone_waits();
+    if (!asleep && idle < BUSY_NS)
+        return;
+    long before = state.callbacks;
+    bool any = false;
+    while (state.callbacks == before && scheduler_step()) {
+        any = true;
+        lock_yield();
+    }
+    if (!any && (asleep || (double)idle * 1e-9 > sim_config()->timeout))
+        report_deadlock("the program, where it has put a host function into a stream,");
 }
 
 /* ---------------------------------------------------------------------- waiting */
 
-cudaError_t wait_for_point(SimPoint *point, const char *call)
+static cudaError_t wait_point(SimPoint *point, const char *call, bool learn)
 {
     bool fine = sim_wait(point_passed, point, call);
-    if (fine)
+    if (fine && learn)
         clock_host_learn(&point->clock);
     point_drop(point);
     return fine ? cudaSuccess : cudaErrorLaunchTimeout;
+}
+
+cudaError_t wait_for_point(SimPoint *point, const char *call)
+{
+    return wait_point(point, call, true);
+}
+
+cudaError_t wait_unknowing(SimStream *s, const char *call)
+{
+    SimPoint *point = stream_tail_point(s);
+    return point ? wait_point(point_keep(point), call, false) : cudaSuccess;
 }
 
 cudaError_t wait_for_stream(SimStream *s, const char *call)

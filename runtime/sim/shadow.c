@@ -134,10 +134,10 @@ static void chunk_forget(ShadowCell *cells)
     }
 }
 
-void shadow_segments_reserve(void)
+bool shadow_segments_reserve(void)
 {
     if (segments_used < SEGMENTS_MANY)
-        return;
+        return false;
     for (int d = 0; d < SIM_DEVICES_MAX; d++) {
         for (uint64_t i = 0; i < DEVICE_CHUNKS; i++)
             chunk_forget(device_chunks[d][i]);
@@ -149,4 +149,5 @@ void shadow_segments_reserve(void)
     shadow_ops_forget();
     shadow_order_forget();
     segments_used = SEGMENT_KNOWN + 1;
+    return true;
 }

@@ -43,7 +43,6 @@ typedef struct ShadowView {
     uint32_t op_first;    /* the operation's segments begin here */
     uint32_t warps;       /* of the block: their segments follow the barrier's */
     uint32_t known[2][2]; /* first and number of segments of operations found to be before */
-    uint32_t low_op;      /* operations below lie below the floor */
     SimOp *op;
     bool kernel, shared;
     bool parts; /* the kernel is known to let parts of blocks or warps meet */
@@ -150,9 +149,9 @@ ShadowCell *shadow_shared_cells(void);
 
 /* The next n segments. */
 uint32_t shadow_segments(uint32_t n);
-/* Makes room for many more segments, forgetting who accessed what if need be: between the
- * blocks of a kernel or operations. */
-void shadow_segments_reserve(void);
+/* Makes room for many more segments, between the blocks of a kernel or operations. True: who
+ * accessed what is forgotten for it, and the operation has to begin anew. */
+bool shadow_segments_reserve(void);
 
 /* -- operations (shadow_ops.c). Notes that the operation goes on from here and fills the view.
  * The table is the kernel's, or NULL. */

@@ -105,7 +105,7 @@ void shadow_op_begin(ShadowView *v, SimOp *op, const SimKernelTable *table, cons
     uint32_t lowest = op_lowest(op);
     uint32_t n = all.n;
     op_add(op, table, launch);
-    *v = (ShadowView){.op = op, .kernel = table != NULL, .low_op = lowest};
+    *v = (ShadowView){.op = op, .kernel = table != NULL};
     v->op_first = all.ops[n].segment;
     v->floor = all.ops[lowest].segment;
     v->block_first = v->op_first;

@@ -9,7 +9,7 @@
  *     exec_*.c                                             a grid: blocks, threads, barriers
  *     shadow.c                                             who wrote and read every word, and when
  *     memory.c                                             allocations of devices and of the host
- *     stream.c scheduler.c clock.c                         queues, events, order, deadlock
+ *     stream.c scheduler.c clock.c driver.c                queues, events, order, deadlock
  *     capture.c                                            graphs
  *     cudart_*.c cublas*.c nccl*.c                         the libraries' own functions
  *     findings.c config.c                                  what is found; the environment
@@ -42,7 +42,7 @@
 enum {
     SIM_EXIT = 86,          /* exit code of a process in which something was found */
     SIM_DEVICES_MAX = 64,   /* simulated GPUs */
-    SIM_STREAMS_MAX = 1024, /* streams of all devices that ever existed, for clocks */
+    SIM_STREAMS_MAX = 1024, /* entries of a clock: streams whose work was not waited for */
 };
 
 /* ------------------------------------------------------------------ settings */
@@ -127,7 +127,8 @@ typedef struct {
     uint64_t address, size; /* as asked for */
     int device;             /* -1: pinned host memory */
     bool freed;
-    uint64_t number; /* counts allocations */
+    uint64_t number;              /* counts allocations */
+    uint32_t given_stream, given; /* the operation that gives it out; 0: it is there at once */
 } SimBlockOfMemory;
 /* The allocation that an address lies in (or lay in, or next to, for messages), else NULL. */
 const SimBlockOfMemory *sim_memory_find(uint64_t address);
@@ -211,6 +212,12 @@ int sim_current_device(void); /* of the calling thread */
 void *sim_caller(void);       /* where the program made the current call: for SimOp.caller */
 /* What operation `sequence` of clock entry `stream_id` was, also long after it has run. */
 char *sim_history_describe(uint32_t stream_id, uint32_t sequence, char *out, size_t size);
+/* Whether the operation comes after the one that gave the memory out. */
+static inline bool sim_memory_given(const SimOp *op, const SimBlockOfMemory *m)
+{
+    return m->given == 0 ||
+           ((int)m->given_stream < op->clock.n && op->clock.at[m->given_stream] >= m->given);
+}
 /* The host thread waits until done(data): operations run meanwhile, and when nothing can be
  * done any more it is a deadlock: then it is reported and false returned. `what` is what the
  * thread waits in: "ncclCommInitRank of rank 1". The lock is given up while it sleeps. */

@@ -2,8 +2,8 @@
  *
  * translate_*.c writes, for every kernel of a module, a C function that is run once per
  * thread. It keeps PTX registers in local variables and reaches everything else through a
- * SimThread. The translated file includes this header and nothing else of the simulator, is
- * compiled with -DSIM_RACE=0 or 1, and exports one symbol, `sim_module_table`.
+ * SimThread. This header and simt_*.h stand before the translated text, which is the only file
+ * that is compiled and exports one symbol, `sim_module_table`.
  *
  *     module_HASH.c:  static void k_0(SimThread *t) { float f1; ... }
  *                     const SimModuleTable sim_module_table = {...};
@@ -64,7 +64,6 @@ typedef struct {
     void (*trap)(SimThread *t, uint32_t site);
     /* Device address of the module's global variable number i on this thread's device. */
     uint64_t (*global)(SimThread *t, uint32_t variable);
-    /* A thread's local memory, at least the kernel's local_bytes. */
     /* vprintf of CUDA: format and packed arguments are generic addresses. */
     int (*print)(SimThread *t, uint64_t format, uint64_t args, uint32_t site);
     uint64_t (*clock)(SimThread *t);

@@ -1,9 +1,9 @@
 /* simt_math.h - what PTX's instructions compute, in C.
  *
- * Only translated kernels include this. Every function is an instruction (or the part of one
- * that C's operators do not say): defined for all operands, as PTX defines it, where C would
- * leave something undefined. What PTX leaves open is answered as GPUs do: an unsigned
- * quotient by zero is all ones. Approximations (ex2, sin, tanh, ...) are computed more
+ * Only translated kernels include this, behind half_numbers.h. Every function is an instruction (or the
+ * part of one that C's operators do not say): defined for all operands, as PTX defines it,
+ * where C would leave something undefined. What PTX leaves open is answered as GPUs do: an
+ * unsigned quotient by zero is all ones. Approximations (ex2, sin, tanh, ...) are computed more
  * exactly than PTX demands; directed rounding sets the processor's rounding mode for the one
  * operation, between volatile reads and writes that keep it there.
  */
@@ -273,6 +273,12 @@ static inline float ptx_ftz_f16(float x)
     return __builtin_fabsf(x) < 0x1p-14f ? __builtin_copysignf(0, x) : x;
 }
 
+/* The NaN that computing in f32 gives, whatever NaN went in: all bits but the sign. */
+static inline float ptx_nan_f32(float x)
+{
+    return x != x ? ptx_f32_from(0x7fffffffu) : x;
+}
+
 static inline float ptx_sat_f32(float x)
 {
     return x > 0 ? (x < 1 ? x : 1.0f) : 0.0f;
@@ -310,7 +316,7 @@ PTX_MIN_MAX(f64, double, ptx_f64_from(UINT64_C(0x7fffffffffffffff)))
 
 static inline float ptx_relu(float x)
 {
-    return x != x ? ptx_f32_from(0x7fffffffu) : x > 0 ? x : 0.0f;
+    return x > 0 ? x : x != x ? ptx_nan_f32(x) : 0.0f;
 }
 
 #define PTX_ROUNDED(MODE, DIRECTION)                                                               \
@@ -324,13 +330,17 @@ static inline float ptx_relu(float x)
     PTX_ROUNDED_2(div, MODE, DIRECTION, f64, double, x / y)                                        \
     PTX_ROUNDED_1(sqrt, MODE, DIRECTION, f32, float, float, __builtin_sqrtf(x))                    \
     PTX_ROUNDED_1(sqrt, MODE, DIRECTION, f64, double, double, __builtin_sqrt(x))                   \
+    PTX_ROUNDED_1(rcp, MODE, DIRECTION, f32, float, float, 1 / x)                                  \
+    PTX_ROUNDED_1(rcp, MODE, DIRECTION, f64, double, double, 1 / x)                                \
     PTX_ROUNDED_1(narrow, MODE, DIRECTION, f64, float, double, (float)x)                           \
     PTX_ROUNDED_1(from_s, MODE, DIRECTION, f32, float, int64_t, (float)x)                          \
     PTX_ROUNDED_1(from_u, MODE, DIRECTION, f32, float, uint64_t, (float)x)                         \
     PTX_ROUNDED_1(from_s, MODE, DIRECTION, f64, double, int64_t, (double)x)                        \
     PTX_ROUNDED_1(from_u, MODE, DIRECTION, f64, double, uint64_t, (double)x)                       \
     PTX_ROUNDED_3(fma, MODE, DIRECTION, f32, float, __builtin_fmaf(x, y, z))                       \
-    PTX_ROUNDED_3(fma, MODE, DIRECTION, f64, double, __builtin_fma(x, y, z))
+    PTX_ROUNDED_3(fma, MODE, DIRECTION, f64, double, __builtin_fma(x, y, z))                       \
+    PTX_ROUNDED_3(mad, MODE, DIRECTION, f32, float, __builtin_fmaf(x, y, z))                       \
+    PTX_ROUNDED_3(mad, MODE, DIRECTION, f64, double, __builtin_fma(x, y, z))
 #define PTX_ROUNDED_BODY(DIRECTION, T, EXPRESSION)                                                 \
     fesetround(DIRECTION);                                                                         \
     volatile T r = EXPRESSION;                                                                     \
@@ -385,49 +395,18 @@ static inline float ptx_rsqrt_f32(float x)
     return (float)(1 / __builtin_sqrt((double)x));
 }
 
+static inline double ptx_rsqrt_f64(double x)
+{
+    return 1 / __builtin_sqrt(x);
+}
+
+/* A product with the reciprocal, which is 0 of divisors beyond 2^126. */
+static inline float ptx_div_approx_f32(float a, float b)
+{
+    return ptx_nan_f32(__builtin_fabsf(b) > 0x1p126f ? a * __builtin_copysignf(0, b) : a / b);
+}
+
 /* --------------------------------------------------------------------- halves */
-
-static inline float ptx_from_f16(uint16_t h)
-{
-    uint32_t u = (uint32_t)(h & 0x7fff) << 13;
-    const uint32_t exponent = u & 0x0f800000u;
-    u += (127 - 15) << 23;
-    if (exponent == 0x0f800000u)
-        u += (128 - 16) << 23;
-    else if (exponent == 0)
-        u = ptx_f32_bits(ptx_f32_from(u + (1 << 23)) - ptx_f32_from(113 << 23));
-    return ptx_f32_from(u | (uint32_t)(h & 0x8000) << 16);
-}
-
-static inline uint16_t ptx_to_f16(float x)
-{
-    uint32_t u = ptx_f32_bits(x);
-    const uint32_t sign = u & 0x80000000u;
-    u ^= sign;
-    uint32_t h;
-    if (u >= (127 + 16) << 23)
-        return u > 0x7f800000u ? 0x7fff : (uint16_t)(0x7c00 | sign >> 16);
-    if (u < 113 << 23) {
-        const uint32_t magic = (127 - 15 + 23 - 10 + 1) << 23;
-        h = ptx_f32_bits(ptx_f32_from(u) + ptx_f32_from(magic)) - magic;
-    } else {
-        h = (u + ((uint32_t)(15 - 127) << 23) + 0xfff + (u >> 13 & 1)) >> 13;
-    }
-    return (uint16_t)(h | sign >> 16);
-}
-
-static inline float ptx_from_bf16(uint16_t b)
-{
-    return ptx_f32_from((uint32_t)b << 16);
-}
-
-static inline uint16_t ptx_to_bf16(float x)
-{
-    const uint32_t u = ptx_f32_bits(x);
-    if ((u & 0x7fffffffu) > 0x7f800000u)
-        return 0x7fff;
-    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
-}
 
 /* Any number to a half of `bits` mantissa bits, exponents from `least` on. Mode: 'n'earest,
  * 'z'ero, 'm'inus, 'p'lus infinity, 'a'way from zero on ties. */
@@ -460,14 +439,14 @@ static __attribute__((noinline, unused)) uint16_t ptx_narrow(long double x, int 
 }
 
 /* From double without a second rounding, which float in between would be. */
-static inline uint16_t ptx_to_f16_exact(double x)
+static inline uint16_t half_of_double(double x)
 {
-    return (double)(float)x == x ? ptx_to_f16((float)x) : ptx_narrow(x, 10, -14, 'n');
+    return (double)(float)x == x ? half_of_float((float)x) : ptx_narrow(x, 10, -14, 'n');
 }
 
-static inline uint16_t ptx_to_bf16_exact(double x)
+static inline uint16_t bfloat_of_double(double x)
 {
-    return (double)(float)x == x ? ptx_to_bf16((float)x) : ptx_narrow(x, 7, -126, 'n');
+    return (double)(float)x == x ? bfloat_of_float((float)x) : ptx_narrow(x, 7, -126, 'n');
 }
 
 /* a * b + c of halves, to be rounded to a half: the product is exact; where the sum is not,
@@ -482,12 +461,14 @@ static inline double ptx_fma_half(double a, double b, double c)
     return bits & 1 ? sum : ptx_f64_from((error > 0) == (sum > 0) ? bits + 1 : bits - 1);
 }
 
-static inline float ptx_tf32(float x)
+/* To 10 bits of mantissa. Mode: 'z'ero; to the nearest, ties to eve'n' or 'a'way from zero. */
+static inline float ptx_tf32(float x, char mode)
 {
     const uint32_t u = ptx_f32_bits(x);
     if ((u & 0x7f800000u) == 0x7f800000u)
-        return x != x ? ptx_f32_from(0x7fffffffu) : x;
-    return ptx_f32_from((u + 0x1000u) & 0xffffe000u);
+        return ptx_nan_f32(x);
+    const uint32_t half = mode == 'a' ? 0x1000u : mode == 'n' ? 0xfffu + (u >> 13 & 1) : 0;
+    return ptx_f32_from((u + half) & 0xffffe000u);
 }
 
 /* ------------------------------------------------------ floats to integers */

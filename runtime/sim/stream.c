@@ -118,6 +118,9 @@ SimStream *sim_stream_of(void *handle, const char *call)
 
 static void stream_unlink(SimStream *s)
 {
+    if (s->unlinked)
+        return;
+    s->unlinked = true;
     sim_clock_join(&retired[s->device], &s->clock);
     if (!s->hidden && !(s->flags & cudaStreamNonBlocking))
         sim_clock_join(&retired_blocking[s->device], &s->clock);
@@ -141,8 +144,10 @@ void streams_of_device_destroy(int device)
 {
     for (SimStream *s = first, *next; s; s = next) {
         next = s->next;
-        if (s->device == device && !s->legacy)
+        if (s->device == device && !s->legacy) {
+            capture_abandon(s);
             stream_retire(s);
+        }
     }
 }
 

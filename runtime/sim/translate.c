@@ -1,6 +1,6 @@
 /* translate.c - a PtxModule → the C file of a module.
  *
- *     includes, helpers          simt.h and simt_math.h stand before it (module_build.c)
+ *     helpers                    simt.h and simt_*.h stand before it (module_build.c)
  *     numbers                    where shared variables lie, where functions' sites begin
  *     fn_3, k_4, ...             a C function per function and entry
  *     sim_module_table           entries, their sites and parameters, global variables
@@ -14,64 +14,7 @@
 
 #include "translate.h"
 
-static const char PROLOGUE[] =
-    "static inline char *sim_at(SimThread *t, SimSpace space, uint64_t address, uint32_t bytes,\n"
-    "                           int access, uint32_t site)\n"
-    "{\n"
-    "    return t->service->access(t, space, address, bytes, access, site);\n"
-    "}\n"
-    "static inline const char *sim_param(SimThread *t, uint64_t offset, uint32_t bytes,\n"
-    "                                    uint32_t total, uint32_t site)\n"
-    "{\n"
-    "    if (bytes <= total && offset <= total - bytes)\n"
-    "        return t->params + offset;\n"
-    "    return sim_at(t, SIM_SPACE_GENERIC, SIM_PARAM_WINDOW + offset, bytes, 1, site);\n"
-    "}\n"
-    "static __attribute__((unused)) void sim_place(SimThread *t, uint64_t to, const char *from,\n"
-    "    uint32_t bytes, uint32_t align, uint32_t site)\n"
-    "{\n"
-    "    const uint32_t most = align > 8 ? 8 : align, step = bytes % most == 0 ? most : 1;\n"
-    "    for (uint32_t i = 0; i < bytes; i += step)\n"
-    "        memcpy(sim_at(t, SIM_SPACE_LOCAL, to + i, step, 2, site), from + i, step);\n"
-    "}\n"
-    "typedef struct {\n"
-    "    struct {\n"
-    "        uint64_t to, from;\n"
-    "        uint32_t bytes, have, group, site;\n"
-    "    } copies[64];\n"
-    "    uint32_t first, n, group;\n"
-    "} SimAsync;\n"
-    "static __attribute__((noinline, unused)) void sim_async_copy(SimThread *t, SimAsync *a)\n"
-    "{\n"
-    "    const uint32_t i = a->first++ % 64, bytes = a->copies[i].bytes, s = a->copies[i].site;\n"
-    "    const uint32_t have = a->copies[i].have < bytes ? a->copies[i].have : bytes;\n"
-    "    char data[16] = {0};\n"
-    "    a->n--;\n"
-    "    if (have == bytes)\n"
-    "        memcpy(data, sim_at(t, SIM_SPACE_GLOBAL, a->copies[i].from, bytes, 1, s), bytes);\n"
-    "    else\n"
-    "        for (uint32_t j = 0; j < have; j++)\n"
-    "            data[j] = *sim_at(t, SIM_SPACE_GLOBAL, a->copies[i].from + j, 1, 1, s);\n"
-    "    memcpy(sim_at(t, SIM_SPACE_SHARED, a->copies[i].to, bytes, 2, s), data, bytes);\n"
-    "}\n"
-    "static __attribute__((unused)) void sim_async_add(SimThread *t, SimAsync *a, uint64_t to,\n"
-    "    uint64_t from, uint32_t bytes, uint32_t have, uint32_t site)\n"
-    "{\n"
-    "    if (a->n == 64)\n"
-    "        sim_async_copy(t, a);\n"
-    "    const uint32_t i = (a->first + a->n++) % 64;\n"
-    "    a->copies[i].to = to;\n"
-    "    a->copies[i].from = from;\n"
-    "    a->copies[i].bytes = bytes;\n"
-    "    a->copies[i].have = have;\n"
-    "    a->copies[i].group = a->group;\n"
-    "    a->copies[i].site = site;\n"
-    "}\n"
-    "static __attribute__((unused)) void sim_async_wait(SimThread *t, SimAsync *a, uint32_t left)\n"
-    "{\n"
-    "    while (a->n > 0 && a->copies[a->first % 64].group + (uint64_t)left < a->group)\n"
-    "        sim_async_copy(t, a);\n"
-    "}\n";
+enum { PARAMS_MAX = 32764 }; /* bytes of a kernel's parameters */
 
 /* ---------------------------------------------------------------- instructions */
 
@@ -102,7 +45,8 @@ static const TranslateRow *find_row(const PtxInstruction *i)
                                           translate_compare_rows,
                                           translate_convert_rows,
                                           translate_control_rows,
-                                          translate_warp_rows};
+                                          translate_warp_rows,
+                                          translate_matrix_rows};
     const TranslateRow *row = NULL;
     for (size_t n = 0; n < sizeof tables / sizeof *tables && !row; n++)
         row = row_of(tables[n], i->opcode);
@@ -345,6 +289,8 @@ static void write_kernel_row(Translator *t, uint32_t k, FILE *out)
     const Translated *d = &t->functions[k];
     uint64_t shared = shared_before(t, k) + d->shared_bytes, local = local_need(t, k);
     const char *why = reachable_unknown(t, k);
+    if (!why && param_bytes(t, f) > PARAMS_MAX)
+        why = text(t, "more than %d bytes of parameters, in %s", PARAMS_MAX, f->name->text);
     if (!why && (shared > UINT32_MAX / 2 || local > UINT32_MAX / 2)) {
         why = text(t, "more memory than there is, in %s", f->name->text);
         shared = local = 0;
@@ -465,7 +411,6 @@ static void write_module(Translator *t, FILE *out)
 {
     const PtxModule *m = t->module;
     uint32_t entries = 0;
-    fputs(PROLOGUE, out);
     write_numbers(t, out);
     for (uint32_t k = 0; k < m->nfunctions; k++)
         if (t->functions[k].text && !m->functions[k].entry) {

@@ -10,6 +10,7 @@
  *     translate_convert.c    cvt mov
  *     translate_control.c    bra brx call ret exit trap
  *     translate_warp.c       bar shfl vote match redux membar
+ *     translate_matrix.c     ldmatrix mma wmma
  *
  * An instruction's function takes the modifiers that it understands; what is left over makes
  * the instruction unknown, and with it the kernels that can reach it. Their text says which.
@@ -75,7 +76,7 @@ typedef struct {
 } TranslateRow;
 extern const TranslateRow translate_memory_rows[], translate_integer_rows[], translate_float_rows[],
     translate_compare_rows[], translate_convert_rows[], translate_control_rows[],
-    translate_warp_rows[];
+    translate_warp_rows[], translate_matrix_rows[];
 
 /* ------------------------------------------------------------------- operands */
 
@@ -86,6 +87,7 @@ const char *text(Translator *t, const char *format, ...)
     __attribute__((format(printf, 2, 3), nonnull));
 
 bool word(Translator *t, const char *modifier); /* takes it if it is there */
+const char *space_word(Translator *t);  /* "SIM_SPACE_GLOBAL"; NULL: parameters */
 PtxType type_word(Translator *t); /* takes the next that is a type; unknown if there is none */
 PtxType type_among(Translator *t, const char *types); /* ... and that is one of "f32 f64" */
 /* One of "rn rz rm rp", else the default. */

@@ -45,6 +45,13 @@ static void translate_brx(Translator *t)
     emit(t, "    default: t->service->trap(t, %s);\n    }\n", site(t));
 }
 
+/* The end of the thread, or of the function at hand alone. */
+static void end(Translator *t, bool thread)
+{
+    emit_async_finish(t);
+    emit(t, t->f->entry ? "    return;\n" : "    return %s;\n", thread ? "true" : "false");
+}
+
 /* --------------------------------------------------------------------- calls */
 
 /* Bytes of a parameter of a call. */
@@ -109,9 +116,10 @@ static void call_function(Translator *t, uint32_t index, const PtxOperand *resul
     for (uint32_t i = 0; i < narguments; i++)
         list = text(t, "%s, %s", list,
                     argument(t, &arguments->items[i], t->module->variables[f->params[i]].bytes));
-    emit(t, "    if (fn_%u(t, %s, frame + frame_%u%s))\n", index,
+    emit(t, "    if (fn_%u(t, %s, frame + frame_%u%s)) {\n", index,
          t->f->entry ? text(t, "k%u_functions", t->index) : "base", t->index, list);
-    emit(t, t->f->entry ? "        return;\n" : "        return true;\n");
+    end(t, true);
+    emit(t, "    }\n");
 }
 
 static bool same_bytes(const Translator *t, const PtxOperand *list, const uint32_t *params,
@@ -170,12 +178,6 @@ static void translate_call(Translator *t)
 
 /* ----------------------------------------------------------------------- ends */
 
-static void end(Translator *t, bool thread)
-{
-    emit_async_finish(t);
-    emit(t, t->f->entry ? "    return;\n" : "    return %s;\n", thread ? "true" : "false");
-}
-
 static void translate_ret(Translator *t)
 {
     word(t, "uni");
@@ -196,7 +198,7 @@ static void translate_trap(Translator *t)
     end(t, true);
 }
 
-/* Sleeping lasts no time here, nor does what a pragma wants. */
+/* Sleeping lasts no time here. */
 static void translate_nanosleep(Translator *t)
 {
     type_among(t, "u32");

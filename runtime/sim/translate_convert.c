@@ -122,15 +122,18 @@ static const char *real_to_integer(Translator *t, const Conversion *c)
                 c->integral, real_source(t, c), c_type(c->to), nan);
 }
 
+/* 'n', 'z', 'm', 'p', 'a' of .rn, .rz, .rm, .rp, .rna. */
+static char mode_letter(const Conversion *c)
+{
+    return c->rounding[c->rounding[2] ? 2 : 1];
+}
+
 static const char *to_half(Translator *t, const Conversion *c, PtxType half, const char *x)
 {
-    const char *mode = c->rounding ? c->rounding : "rn";
-    if (strcmp(mode, "rn") == 0 && c->from == PTX_F32)
-        return float_to_half(t, half, false, x);
-    if (strcmp(mode, "rn") == 0 && c->from == PTX_F64)
-        return float_to_half(t, half, true, x);
-    return text(t, "ptx_narrow(%s, %s, '%c')", x, half == PTX_F16 ? "10, -14" : "7, -126",
-                strcmp(mode, "rna") == 0 ? 'a' : mode[1]);
+    const char mode = c->rounding ? mode_letter(c) : 'n';
+    if (mode == 'n' && type_is_float(c->from))
+        return float_to_half(t, half, c->from == PTX_F64, x);
+    return text(t, "ptx_narrow(%s, %s, '%c')", x, half == PTX_F16 ? "10, -14" : "7, -126", mode);
 }
 
 static const char *saturated(Translator *t, PtxType type, const char *x)
@@ -146,8 +149,7 @@ static const char *integer_to_real(Translator *t, const Conversion *c)
     if (type_is_half(c->to)) {
         if (t->sat)
             unknown(t, NULL);
-        return text(t, "ptx_narrow((long double)%s, %s, '%c')", a,
-                    c->to == PTX_F16 ? "10, -14" : "7, -126", c->rounding[1]);
+        return to_half(t, c, c->to, text(t, "(long double)%s", a));
     }
     const char *x = strcmp(c->rounding, "rn") == 0
                         ? text(t, "(%s)%s", c_type(c->to), a)
@@ -206,10 +208,11 @@ static void translate_cvt(Translator *t)
     t->relu = word(t, "relu");
     if (word(t, "tf32")) {
         type_among(t, "f32");
-        if (!c.rounding || strcmp(c.rounding, "rna") != 0 || t->relu)
+        if (!c.rounding || c.rounding[1] == 'm' || c.rounding[1] == 'p' || t->ftz || t->sat)
             unknown(t, NULL);
         operand_count(t, 2, 2);
-        assign_first(t, PTX_F32, text(t, "ptx_tf32(%s)", source(t, 1, PTX_F32)));
+        const char *x = text(t, "ptx_tf32(%s, '%c')", source(t, 1, PTX_F32), mode_letter(&c));
+        assign_first(t, PTX_F32, t->relu ? text(t, "ptx_relu(%s)", x) : x);
         return;
     }
     c.to = type_word(t);

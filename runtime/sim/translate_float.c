@@ -1,8 +1,8 @@
 /* translate_float.c - f32, f64, halves and pairs of halves: add fma min sqrt ex2 ...
  *
- * Every operation is written once, for float or double. Halves are widened, computed and
- * rounded back, which is exact: float has more than twice their bits; fma is computed in double
- * and rounded to odd. Pairs are two halves.
+ * A table says of every operation what it is in C, written once for float and double. Halves
+ * are widened, computed and rounded back, which is exact: float has more than twice their bits;
+ * fma is computed in double and rounded to odd. Pairs are two halves.
  */
 #include <string.h>
 
@@ -11,16 +11,89 @@
 #define REAL "f32 f64"
 #define HALVES "f16 f16x2 bf16 bf16x2"
 
-/* An expression of a float type from up to three of them. */
-typedef const char *FloatFn(Translator *t, PtxType type, const char *const *x);
+/* In expressions: $a $b $c operands, $t the type's name, $f "f" of float's functions, $r the
+ * rounding, $n "_nan" where a NaN wins. Rounded otherwise than to the nearest, an operation is
+ * ptx_OPCODE_$r_$t of its operands. What is rounded or approximate makes but one NaN in f32. */
+typedef struct {
+    const char *opcode;
+    uint32_t operands;
+    const char *types;
+    /* Modifiers that there are: r rounding, f ftz, s sat, u relu, n NaN, l full, a approx (A:
+     * without it the instruction is unknown). */
+    const char *modifiers;
+    const char *expression;
+} Operation;
 
-static void float_words(Translator *t)
+static const Operation OPERATIONS[] = {
+    {"add", 2, REAL " " HALVES, "rfs", "($a + $b)"},
+    {"sub", 2, REAL " " HALVES, "rfs", "($a - $b)"},
+    {"mul", 2, REAL " " HALVES, "rfs", "($a * $b)"},
+    {"fma", 3, REAL " " HALVES, "rfsu", "__builtin_fma$f($a, $b, $c)"},
+    {"mad", 3, REAL, "rfs", "__builtin_fma$f($a, $b, $c)"},
+    {"div", 2, REAL, "rfl", "($a / $b)"},
+    {"sqrt", 1, REAL, "rfa", "__builtin_sqrt$f($a)"},
+    {"rcp", 1, REAL, "rfa", "(1 / $a)"},
+    {"rsqrt", 1, REAL, "fA", "ptx_rsqrt_$t($a)"},
+    {"ex2", 1, "f32 " HALVES, "fA", "exp2f($a)"},
+    {"lg2", 1, "f32", "fA", "log2f($a)"},
+    {"sin", 1, "f32", "fA", "sinf($a)"},
+    {"cos", 1, "f32", "fA", "cosf($a)"},
+    {"tanh", 1, "f32 " HALVES, "A", "tanhf($a)"},
+    {"abs", 1, REAL " " HALVES, "f", "__builtin_fabs$f($a)"},
+    {"neg", 1, REAL " " HALVES, "f", "(-$a)"},
+    {"min", 2, REAL " " HALVES, "fn", "ptx_min$n_$t($a, $b)"},
+    {"max", 2, REAL " " HALVES, "fn", "ptx_max$n_$t($a, $b)"},
+};
+
+static const Operation *operation_of(const char *opcode)
 {
-    t->rounding = rounding_word(t, "rn");
-    t->ftz = word(t, "ftz");
-    t->sat = word(t, "sat");
-    t->relu = word(t, "relu");
-    t->nan = word(t, "NaN");
+    const Operation *o = OPERATIONS;
+    while (strcmp(o->opcode, opcode) != 0)
+        o++;
+    return o;
+}
+
+/* The template with its operands in it. */
+static const char *filled(Translator *t, const char *from, PtxType type, const char *const *x)
+{
+    const char *out = "";
+    for (const char *at = strchr(from, '$'); at; from = at + 2, at = strchr(from, '$')) {
+        const char *part = at[1] == 't'   ? c_name(type)
+                           : at[1] == 'f' ? (type == PTX_F32 ? "f" : "")
+                           : at[1] == 'r' ? t->rounding
+                           : at[1] == 'n' ? (t->nan ? "_nan" : "")
+                                          : x[at[1] - 'a'];
+        out = text(t, "%s%.*s%s", out, (int)(at - from), from, part);
+    }
+    return text(t, "%s%s", out, from);
+}
+
+static void take_modifiers(Translator *t, const char *modifiers)
+{
+    for (const char *m = modifiers; *m; m++)
+        switch (*m) {
+        case 'r':
+            t->rounding = rounding_word(t, "rn");
+            break;
+        case 'f':
+            t->ftz = word(t, "ftz");
+            break;
+        case 's':
+            t->sat = word(t, "sat");
+            break;
+        case 'u':
+            t->relu = word(t, "relu");
+            break;
+        case 'n':
+            t->nan = word(t, "NaN");
+            break;
+        case 'l':
+            word(t, "full");
+            break;
+        default:
+            if (!word(t, "approx") && *m == 'A')
+                unknown(t, NULL);
+        }
 }
 
 static const char *flushed(Translator *t, PtxType type, const char *x)
@@ -30,26 +103,34 @@ static const char *flushed(Translator *t, PtxType type, const char *x)
     return text(t, "ptx_ftz_%s(%s)", type == PTX_F16 ? "f16" : c_name(type), x);
 }
 
-static const char *real_result(Translator *t, PtxType type, FloatFn *fn, const char *const *x)
-{
-    const char *result = flushed(t, type, fn(t, type, x));
-    if (t->sat)
-        result = text(t, "ptx_sat_%s(%s)", c_name(type), result);
-    if (t->relu)
-        result = text(t, "ptx_relu(%s)", result);
-    return result;
-}
-
-static const char *half_result(Translator *t, PtxType half, bool wide, FloatFn *fn,
-                               const char *const *x, uint32_t n)
+static const char *real_result(Translator *t, const Operation *o, PtxType type,
+                               const char *const *x)
 {
     const char *y[3] = {NULL, NULL, NULL};
-    for (uint32_t i = 0; i < n; i++) {
+    static const char *const lists[] = {"$a", "$a, $b", "$a, $b, $c"};
+    for (uint32_t i = 0; i < o->operands; i++)
+        y[i] = flushed(t, type, x[i]);
+    const char *expression = o->expression;
+    if (strcmp(t->rounding, "rn") != 0)
+        expression = text(t, "ptx_%s_$r_$t(%s)", o->opcode, lists[o->operands - 1]);
+    const char *result = flushed(t, type, filled(t, expression, type, y));
+    if (type == PTX_F32 && strpbrk(o->modifiers, "rA"))
+        result = text(t, "ptx_nan_f32(%s)", result);
+    return t->sat ? text(t, "ptx_sat_%s(%s)", c_name(type), result) : result;
+}
+
+static const char *half_result(Translator *t, const Operation *o, PtxType half,
+                               const char *const *x)
+{
+    const char *y[3] = {NULL, NULL, NULL};
+    const bool wide = strcmp(o->opcode, "fma") == 0;
+    for (uint32_t i = 0; i < o->operands; i++) {
         y[i] = flushed(t, half, half_to_float(t, half, x[i]));
         if (wide)
             y[i] = text(t, "(double)%s", y[i]);
     }
-    const char *result = fn(t, wide ? PTX_F64 : PTX_F32, y);
+    const char *result =
+        filled(t, wide ? "ptx_fma_half($a, $b, $c)" : o->expression, wide ? PTX_F64 : PTX_F32, y);
     if (t->sat)
         result = text(t, "ptx_sat_%s(%s)", wide ? "f64" : "f32", result);
     result = float_to_half(t, half, wide, result);
@@ -62,287 +143,72 @@ static const char *half_result(Translator *t, PtxType half, bool wide, FloatFn *
     return result;
 }
 
-/* Operand 0 = fn(operands 1 ... n), for any type. */
-static void apply(Translator *t, PtxType type, uint32_t n, bool wide, FloatFn *fn)
+/* Operand 0 = the operation of operands 1 ... n, for any type. Only for what is in the table. */
+static void translate_operation(Translator *t)
 {
-    const char *x[3] = {NULL, NULL, NULL}, *y[3] = {NULL, NULL, NULL};
-    operand_count(t, n + 1, n + 1);
-    for (uint32_t i = 0; i < n; i++)
+    const Operation *o = operation_of(t->i->opcode);
+    const char *x[3] = {NULL, NULL, NULL}, *upper[3] = {NULL, NULL, NULL};
+    take_modifiers(t, o->modifiers);
+    const PtxType type = type_among(t, o->types);
+    operand_count(t, o->operands + 1, o->operands + 1);
+    for (uint32_t i = 0; i < o->operands; i++)
         x[i] = source(t, i + 1, type);
-    if (t->relu && type == PTX_F64)
-        unknown(t, NULL);
     if (type_is_float(type)) {
-        for (uint32_t i = 0; i < n; i++)
-            x[i] = flushed(t, type, x[i]);
-        assign_first(t, type, real_result(t, type, fn, x));
+        if (t->relu)
+            unknown(t, NULL);
+        assign_first(t, type, real_result(t, o, type, x));
         return;
     }
     if (strcmp(t->rounding, "rn") != 0)
         unknown(t, NULL);
     const PtxType half = type_of_lane(type);
     if (!type_is_pair(type)) {
-        assign_first(t, type, half_result(t, half, wide, fn, x, n));
+        assign_first(t, type, half_result(t, o, half, x));
         return;
     }
-    for (uint32_t i = 0; i < n; i++) {
-        y[i] = text(t, "(uint16_t)(%s >> 16)", x[i]);
+    for (uint32_t i = 0; i < o->operands; i++) {
+        upper[i] = text(t, "(uint16_t)(%s >> 16)", x[i]);
         x[i] = text(t, "(uint16_t)(%s)", x[i]);
     }
     assign_first(t, type,
-                 text(t, "%s | (uint32_t)%s << 16", half_result(t, half, wide, fn, x, n),
-                      half_result(t, half, wide, fn, y, n)));
+                 text(t, "%s | (uint32_t)%s << 16", half_result(t, o, half, x),
+                      half_result(t, o, half, upper)));
 }
 
-/* ----------------------------------------------------------------- arithmetic */
-
-static const char *rounded(Translator *t, PtxType type, const char *name, char operator,
-                           const char * const * x)
-{
-    if (strcmp(t->rounding, "rn") == 0)
-        return text(t, "(%s %c %s)", x[0], operator, x[1]);
-    return text(t, "ptx_%s_%s_%s(%s, %s)", name, t->rounding, c_name(type), x[0], x[1]);
-}
-
-static const char *sum(Translator *t, PtxType type, const char *const *x)
-{
-    return rounded(t, type, "add", '+', x);
-}
-
-static const char *difference(Translator *t, PtxType type, const char *const *x)
-{
-    return rounded(t, type, "sub", '-', x);
-}
-
-static const char *product(Translator *t, PtxType type, const char *const *x)
-{
-    return rounded(t, type, "mul", '*', x);
-}
-
-static const char *quotient(Translator *t, PtxType type, const char *const *x)
-{
-    return rounded(t, type, "div", '/', x);
-}
-
-static const char *fused(Translator *t, PtxType type, const char *const *x)
-{
-    if (strcmp(t->rounding, "rn") == 0)
-        return text(t, "__builtin_fma%s(%s, %s, %s)", type == PTX_F32 ? "f" : "", x[0], x[1], x[2]);
-    return text(t, "ptx_fma_%s_%s(%s, %s, %s)", t->rounding, c_name(type), x[0], x[1], x[2]);
-}
-
-static const char *fused_half(Translator *t, PtxType type, const char *const *x)
-{
-    (void)type;
-    return text(t, "ptx_fma_half(%s, %s, %s)", x[0], x[1], x[2]);
-}
-
-static void translate_add(Translator *t)
-{
-    float_words(t);
-    apply(t, type_among(t, REAL " " HALVES), 2, false, sum);
-}
-
-static void translate_sub(Translator *t)
-{
-    float_words(t);
-    apply(t, type_among(t, REAL " " HALVES), 2, false, difference);
-}
-
-static void translate_mul(Translator *t)
-{
-    float_words(t);
-    apply(t, type_among(t, REAL " " HALVES), 2, false, product);
-}
-
-static void translate_fma(Translator *t)
-{
-    float_words(t);
-    const PtxType type = type_among(t, REAL " " HALVES);
-    apply(t, type, 3, true, type_is_half(type) ? fused_half : fused);
-}
-
-static void translate_div(Translator *t)
-{
-    word(t, "approx");
-    word(t, "full");
-    float_words(t);
-    apply(t, type_among(t, REAL), 2, false, quotient);
-}
-
-/* ------------------------------------------------------------ roots, reciprocals */
-
-static const char *root(Translator *t, PtxType type, const char *const *x)
-{
-    if (strcmp(t->rounding, "rn") == 0)
-        return text(t, "__builtin_sqrt%s(%s)", type == PTX_F32 ? "f" : "", x[0]);
-    return text(t, "ptx_sqrt_%s_%s(%s)", t->rounding, c_name(type), x[0]);
-}
-
-static const char *reciprocal(Translator *t, PtxType type, const char *const *x)
-{
-    const char *const y[2] = {type == PTX_F32 ? "1.0f" : "1.0", x[0]};
-    return quotient(t, type, y);
-}
-
-static const char *reciprocal_root(Translator *t, PtxType type, const char *const *x)
-{
-    return type == PTX_F32 ? text(t, "ptx_rsqrt_f32(%s)", x[0])
-                           : text(t, "(1 / __builtin_sqrt(%s))", x[0]);
-}
+/* ------------------------------------------------------ instructions of their own */
 
 /* rcp.approx.ftz.f64 and rsqrt.approx.ftz.f64: what the upper halves give. */
-static bool upper_only(Translator *t, const char *name)
+static bool upper_only(Translator *t)
 {
     if (t->i->nwords != 3 || strcmp(t->i->words[0], "approx") != 0 ||
         strcmp(t->i->words[1], "ftz") != 0 || strcmp(t->i->words[2], "f64") != 0)
         return false;
     t->words_used = 7;
     operand_count(t, 2, 2);
-    assign_first(t, PTX_F64, text(t, "ptx_%s_upper(%s)", name, source(t, 1, PTX_F64)));
+    assign_first(t, PTX_F64, text(t, "ptx_%s_upper(%s)", t->i->opcode, source(t, 1, PTX_F64)));
     return true;
 }
 
-static void translate_sqrt(Translator *t)
+static void translate_reciprocal(Translator *t)
 {
-    word(t, "approx");
-    float_words(t);
-    apply(t, type_among(t, REAL), 1, false, root);
+    if (!upper_only(t))
+        translate_operation(t);
 }
 
-static void translate_rcp(Translator *t)
+/* div.approx.f32 gives up on the largest divisors; the others are operations. */
+static void translate_div(Translator *t)
 {
-    if (upper_only(t, "rcp"))
+    if (!word(t, "approx")) {
+        translate_operation(t);
         return;
-    word(t, "approx");
-    float_words(t);
-    apply(t, type_among(t, REAL), 1, false, reciprocal);
-}
-
-static void translate_rsqrt(Translator *t)
-{
-    if (upper_only(t, "rsqrt"))
-        return;
-    if (!word(t, "approx"))
-        unknown(t, NULL);
-    float_words(t);
-    apply(t, type_among(t, REAL), 1, false, reciprocal_root);
-}
-
-/* ------------------------------------------------------------- approximations */
-
-static const char *call_libm(Translator *t, const char *name, const char *x)
-{
-    return text(t, "%s(%s)", name, x);
-}
-
-static const char *power_of_two(Translator *t, PtxType type, const char *const *x)
-{
-    (void)type;
-    return call_libm(t, "exp2f", x[0]);
-}
-
-static const char *logarithm(Translator *t, PtxType type, const char *const *x)
-{
-    (void)type;
-    return call_libm(t, "log2f", x[0]);
-}
-
-static const char *sine(Translator *t, PtxType type, const char *const *x)
-{
-    (void)type;
-    return call_libm(t, "sinf", x[0]);
-}
-
-static const char *cosine(Translator *t, PtxType type, const char *const *x)
-{
-    (void)type;
-    return call_libm(t, "cosf", x[0]);
-}
-
-static const char *hyperbolic_tangent(Translator *t, PtxType type, const char *const *x)
-{
-    (void)type;
-    return call_libm(t, "tanhf", x[0]);
-}
-
-static void approximate(Translator *t, const char *types, FloatFn *fn)
-{
-    if (!word(t, "approx"))
-        unknown(t, NULL);
-    float_words(t);
-    apply(t, type_among(t, types), 1, false, fn);
-}
-
-static void translate_ex2(Translator *t)
-{
-    approximate(t, "f32 " HALVES, power_of_two);
-}
-
-static void translate_lg2(Translator *t)
-{
-    approximate(t, "f32", logarithm);
-}
-
-static void translate_sin(Translator *t)
-{
-    approximate(t, "f32", sine);
-}
-
-static void translate_cos(Translator *t)
-{
-    approximate(t, "f32", cosine);
-}
-
-static void translate_tanh(Translator *t)
-{
-    approximate(t, "f32 " HALVES, hyperbolic_tangent);
-}
-
-/* ----------------------------------------------------------- signs and extremes */
-
-static const char *absolute(Translator *t, PtxType type, const char *const *x)
-{
-    return text(t, "__builtin_fabs%s(%s)", type == PTX_F32 ? "f" : "", x[0]);
-}
-
-static const char *negative(Translator *t, PtxType type, const char *const *x)
-{
-    (void)type;
-    return text(t, "(-%s)", x[0]);
-}
-
-static const char *least(Translator *t, PtxType type, const char *const *x)
-{
-    return text(t, "ptx_min%s_%s(%s, %s)", t->nan ? "_nan" : "", c_name(type), x[0], x[1]);
-}
-
-static const char *largest(Translator *t, PtxType type, const char *const *x)
-{
-    return text(t, "ptx_max%s_%s(%s, %s)", t->nan ? "_nan" : "", c_name(type), x[0], x[1]);
-}
-
-static void translate_abs(Translator *t)
-{
-    float_words(t);
-    apply(t, type_among(t, REAL " " HALVES), 1, false, absolute);
-}
-
-static void translate_neg(Translator *t)
-{
-    float_words(t);
-    apply(t, type_among(t, REAL " " HALVES), 1, false, negative);
-}
-
-static void translate_min(Translator *t)
-{
-    float_words(t);
-    apply(t, type_among(t, REAL " " HALVES), 2, false, least);
-}
-
-static void translate_max(Translator *t)
-{
-    float_words(t);
-    apply(t, type_among(t, REAL " " HALVES), 2, false, largest);
+    }
+    t->ftz = word(t, "ftz");
+    const PtxType type = type_among(t, "f32");
+    operand_count(t, 3, 3);
+    assign_first(t, type,
+                 flushed(t, type,
+                         text(t, "ptx_div_approx_f32(%s, %s)", flushed(t, type, source(t, 1, type)),
+                              flushed(t, type, source(t, 2, type)))));
 }
 
 /* The sign is the first operand's, the rest the second's. */
@@ -377,11 +243,25 @@ static void translate_testp(Translator *t)
 }
 
 const TranslateRow translate_float_rows[] = {
-    {"add", translate_add},           {"sub", translate_sub},     {"mul", translate_mul},
-    {"fma", translate_fma},           {"mad", translate_fma},     {"div", translate_div},
-    {"sqrt", translate_sqrt},         {"rcp", translate_rcp},     {"rsqrt", translate_rsqrt},
-    {"ex2", translate_ex2},           {"lg2", translate_lg2},     {"sin", translate_sin},
-    {"cos", translate_cos},           {"tanh", translate_tanh},   {"abs", translate_abs},
-    {"neg", translate_neg},           {"min", translate_min},     {"max", translate_max},
-    {"copysign", translate_copysign}, {"testp", translate_testp}, {NULL, NULL},
+    {"add", translate_operation},
+    {"sub", translate_operation},
+    {"mul", translate_operation},
+    {"fma", translate_operation},
+    {"mad", translate_operation},
+    {"div", translate_div},
+    {"sqrt", translate_operation},
+    {"rcp", translate_reciprocal},
+    {"rsqrt", translate_reciprocal},
+    {"ex2", translate_operation},
+    {"lg2", translate_operation},
+    {"sin", translate_operation},
+    {"cos", translate_operation},
+    {"tanh", translate_operation},
+    {"abs", translate_operation},
+    {"neg", translate_operation},
+    {"min", translate_operation},
+    {"max", translate_operation},
+    {"copysign", translate_copysign},
+    {"testp", translate_testp},
+    {NULL, NULL},
 };

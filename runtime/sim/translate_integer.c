@@ -30,8 +30,15 @@ static void add_or_sub_pair(Translator *t, char sign, PtxType type)
                       sign, b));
 }
 
-static void add_or_sub(Translator *t, char sign)
+/* The operator of add, addc and of sub, subc. */
+static char sign_of(const Translator *t)
 {
+    return t->i->opcode[0] == 'a' ? '+' : '-';
+}
+
+static void translate_add_sub(Translator *t)
+{
+    const char sign = sign_of(t);
     const bool saturate = word(t, "sat"), carry = word(t, "cc");
     const PtxType type = type_among(t, ALL " u16x2 s16x2");
     operand_count(t, 3, 3);
@@ -59,16 +66,6 @@ static void add_or_sub(Translator *t, char sign)
     }
 }
 
-static void translate_add(Translator *t)
-{
-    add_or_sub(t, '+');
-}
-
-static void translate_sub(Translator *t)
-{
-    add_or_sub(t, '-');
-}
-
 /* addc, subc, and the sums of madc: a sign b sign carry. */
 static void with_carry(Translator *t, char sign, bool out, PtxType type, const char *a,
                        const char *b)
@@ -83,18 +80,12 @@ static void with_carry(Translator *t, char sign, bool out, PtxType type, const c
     emit(t, "    }\n");
 }
 
-static void translate_addc(Translator *t)
+static void translate_addc_subc(Translator *t)
 {
     const bool out = word(t, "cc");
     const PtxType type = type_among(t, "u32 s32 u64 s64");
-    with_carry(t, '+', out, type, source(t, 1, type), source(t, 2, type));
-}
-
-static void translate_subc(Translator *t)
-{
-    const bool out = word(t, "cc");
-    const PtxType type = type_among(t, "u32 s32 u64 s64");
-    with_carry(t, '-', out, type, source(t, 1, type), source(t, 2, type));
+    operand_count(t, 3, 3);
+    with_carry(t, sign_of(t), out, type, source(t, 1, type), source(t, 2, type));
 }
 
 /* ------------------------------------------------------------------- products */
@@ -199,23 +190,13 @@ static void translate_sad(Translator *t)
                       a, b, c, a, c, b, c, b, c, a));
 }
 
-static void quotient(Translator *t, const char *name)
+static void translate_div_rem(Translator *t)
 {
     const PtxType type = type_among(t, ALL);
     operand_count(t, 3, 3);
-    assign_first(
-        t, type,
-        text(t, "ptx_%s_%s(%s, %s)", name, c_name(type), source(t, 1, type), source(t, 2, type)));
-}
-
-static void translate_div(Translator *t)
-{
-    quotient(t, "div");
-}
-
-static void translate_rem(Translator *t)
-{
-    quotient(t, "rem");
+    assign_first(t, type,
+                 text(t, "ptx_%s_%s(%s, %s)", t->i->opcode, c_name(type), source(t, 1, type),
+                      source(t, 2, type)));
 }
 
 /* ------------------------------------------------------- signs, least, largest */
@@ -246,8 +227,9 @@ static const char *extreme(Translator *t, char sign, bool relu, PtxType type, co
     return relu ? text(t, "(%s > 0 ? %s : (%s)0)", of_two, of_two, c_type(type)) : of_two;
 }
 
-static void min_or_max(Translator *t, char sign)
+static void translate_min_max(Translator *t)
 {
+    const char sign = strcmp(t->i->opcode, "min") == 0 ? '<' : '>';
     const bool relu = word(t, "relu");
     const PtxType type = type_among(t, ALL " u16x2 s16x2");
     operand_count(t, 3, 3);
@@ -264,38 +246,14 @@ static void min_or_max(Translator *t, char sign)
     assign_first(t, type, text(t, "(uint16_t)%s | (uint32_t)(uint16_t)%s << 16", low, high));
 }
 
-static void translate_min(Translator *t)
-{
-    min_or_max(t, '<');
-}
-
-static void translate_max(Translator *t)
-{
-    min_or_max(t, '>');
-}
-
 /* ----------------------------------------------------------------------- bits */
 
-static void logic(Translator *t, const char *operator)
+static void translate_logic(Translator *t)
 {
+    const char first = t->i->opcode[0], sign = first == 'a' ? '&' : first == 'o' ? '|' : '^';
     const PtxType type = type_among(t, "pred b16 b32 b64");
     operand_count(t, 3, 3);
-    assign_first(t, type, text(t, "%s %s %s", source(t, 1, type), operator, source(t, 2, type)));
-}
-
-static void translate_and(Translator *t)
-{
-    logic(t, "&");
-}
-
-static void translate_or(Translator *t)
-{
-    logic(t, "|");
-}
-
-static void translate_xor(Translator *t)
-{
-    logic(t, "^");
+    assign_first(t, type, text(t, "%s %c %s", source(t, 1, type), sign, source(t, 2, type)));
 }
 
 static void translate_not(Translator *t)
@@ -459,25 +417,25 @@ static void translate_vabsdiff4(Translator *t)
 }
 
 const TranslateRow translate_integer_rows[] = {
-    {"add", translate_add},
-    {"sub", translate_sub},
-    {"addc", translate_addc},
-    {"subc", translate_subc},
+    {"add", translate_add_sub},
+    {"sub", translate_add_sub},
+    {"addc", translate_addc_subc},
+    {"subc", translate_addc_subc},
     {"mul", translate_mul},
     {"mad", translate_mad},
     {"madc", translate_madc},
     {"mul24", translate_mul24},
     {"mad24", translate_mad24},
     {"sad", translate_sad},
-    {"div", translate_div},
-    {"rem", translate_rem},
+    {"div", translate_div_rem},
+    {"rem", translate_div_rem},
     {"abs", translate_abs},
     {"neg", translate_neg},
-    {"min", translate_min},
-    {"max", translate_max},
-    {"and", translate_and},
-    {"or", translate_or},
-    {"xor", translate_xor},
+    {"min", translate_min_max},
+    {"max", translate_min_max},
+    {"and", translate_logic},
+    {"or", translate_logic},
+    {"xor", translate_logic},
     {"not", translate_not},
     {"cnot", translate_cnot},
     {"shl", translate_shl},

@@ -187,32 +187,35 @@ bool reaches_module_shared(Translator *t, uint32_t function)
     return false;
 }
 
-/* The deepest chain of frames. `state`: 0 not seen, 1 being seen, 2 known. */
-static uint64_t deepest(Translator *t, uint32_t function, uint8_t *state, uint64_t *known,
-                        bool *recursive)
-{
-    if (state[function] == 2)
-        return known[function];
-    if (state[function] == 1) {
-        *recursive = true;
-        return 0;
-    }
-    state[function] = 1;
-    uint64_t most = 0;
-    for (uint32_t i = 0; i < t->functions[function].ncallees; i++) {
-        const uint64_t need =
-            deepest(t, t->functions[function].callees[i], state, known, recursive);
-        most = need > most ? need : most;
-    }
-    state[function] = 2;
-    return known[function] = frame_bytes(t, function) + most;
-}
-
+/* The deepest chain of frames. A function's depth is known when those of all that it calls
+ * are; `path` holds the functions that are being looked at, `next` how far each has come. */
 uint64_t local_need(Translator *t, uint32_t function)
 {
+    enum { NOT_SEEN, BEING_SEEN, KNOWN };
+    const uint32_t n = t->module->nfunctions;
+    uint8_t *state = ptx_alloc(&t->arena, n);
+    uint32_t *path = ptx_alloc(&t->arena, n * sizeof *path), depth = 0;
+    uint32_t *next = ptx_alloc(&t->arena, n * sizeof *next);
+    uint64_t *need = ptx_alloc(&t->arena, n * sizeof *need);
     bool recursive = false;
-    uint8_t *state = ptx_alloc(&t->arena, t->module->nfunctions);
-    uint64_t *known = ptx_alloc(&t->arena, t->module->nfunctions * sizeof *known);
-    const uint64_t need = deepest(t, function, state, known, &recursive);
-    return recursive ? need + RECURSION_BYTES : need;
+    path[depth++] = function;
+    while (depth > 0) {
+        const uint32_t at = path[depth - 1];
+        const Translated *d = &t->functions[at];
+        state[at] = BEING_SEEN;
+        if (next[at] < d->ncallees) {
+            const uint32_t callee = d->callees[next[at]++];
+            recursive = recursive || state[callee] == BEING_SEEN;
+            if (state[callee] == NOT_SEEN)
+                path[depth++] = callee;
+            continue;
+        }
+        for (uint32_t i = 0; i < d->ncallees; i++)
+            if (need[d->callees[i]] > need[at])
+                need[at] = need[d->callees[i]];
+        need[at] += frame_bytes(t, at);
+        state[at] = KNOWN;
+        depth--;
+    }
+    return need[function] + (recursive ? RECURSION_BYTES : 0);
 }

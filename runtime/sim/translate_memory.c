@@ -1,12 +1,9 @@
 /* translate_memory.c - ld st atom red cvta cp.async isspacep prefetch.
  *
- * Every access of global, shared and local memory is one call of sim_at (the module's
- * prologue), which checks it and says where the bytes are. Parameters are no memory: those
- * of the kernel lie in the launch's buffer, those of calls in arrays of the C function.
- *
- * cp.async is put off until a wait for its group (or the thread's end), so that what is read
- * without the wait is what a GPU may read too. Copies beyond 64 in flight are made early,
- * which a GPU may do as well.
+ * Every access of global, shared and local memory is one call of sim_at (simt_memory.h), which
+ * checks it and says where the bytes are. Parameters are no memory: those of the kernel lie in
+ * the launch's buffer, those of calls in arrays of the C function. cp.async is put off until a
+ * wait for its group, the function's return or the thread's end.
  */
 #include <string.h>
 
@@ -19,18 +16,23 @@ typedef struct {
     int scope; /* of fences */
 } Access;
 
+const char *space_word(Translator *t)
+{
+    if (word(t, "global") || word(t, "const"))
+        return "SIM_SPACE_GLOBAL";
+    if (word(t, "shared") || word(t, "shared::cta"))
+        return "SIM_SPACE_SHARED";
+    if (word(t, "local"))
+        return "SIM_SPACE_LOCAL";
+    if (word(t, "param") || word(t, "param::entry") || word(t, "param::func"))
+        return NULL;
+    return "SIM_SPACE_GENERIC";
+}
+
 /* Spaces, order, caches. Hints about caches mean nothing here; so does .nc. */
 static Access access_words(Translator *t)
 {
-    Access a = {.space = "SIM_SPACE_GENERIC", .scope = 1};
-    if (word(t, "global") || word(t, "const"))
-        a.space = "SIM_SPACE_GLOBAL";
-    else if (word(t, "shared") || word(t, "shared::cta"))
-        a.space = "SIM_SPACE_SHARED";
-    else if (word(t, "local"))
-        a.space = "SIM_SPACE_LOCAL";
-    else if (word(t, "param") || word(t, "param::entry") || word(t, "param::func"))
-        a.space = NULL;
+    Access a = {.space = space_word(t), .scope = 1};
     a.acquire = word(t, "acquire");
     a.release = word(t, "release");
     if (word(t, "acq_rel"))
@@ -340,8 +342,9 @@ static void copy_async(Translator *t)
         unknown(t, NULL);
     if (!(word(t, "shared") || word(t, "shared::cta")) || !word(t, "global"))
         unknown(t, NULL);
+    const bool policy = word(t, "L2::cache_hint"); /* then it is the last operand */
     access_words(t);
-    operand_count(t, 3, 5);
+    operand_count(t, policy ? 4 : 3, policy ? 5 : 4);
     const uint64_t bytes = constant(t, 2);
     if (bytes != 4 && bytes != 8 && bytes != 16)
         unknown(t, NULL);
@@ -349,7 +352,7 @@ static void copy_async(Translator *t)
     const char *to = address_value(t, operand(t, 0), &bits);
     const char *from = address_value(t, operand(t, 1), &bits);
     const char *have = text(t, "%u", (unsigned)bytes);
-    if (t->i->noperands > 3) {
+    if (t->i->noperands > (policy ? 4 : 3)) {
         const PtxOperand *o = operand(t, 3);
         const bool predicate = o->kind == PTX_OP_REGISTER && t->f->registers[o->index] == PTX_PRED;
         have = predicate ? text(t, "(%s ? 0 : %u)", value(t, o, PTX_PRED), (unsigned)bytes)

@@ -75,11 +75,8 @@ PtxType type_word(Translator *t)
 PtxType type_among(Translator *t, const char *types)
 {
     const PtxType type = type_word(t);
-    const char *name = ptx_type_name(type);
-    const size_t n = strlen(name);
-    for (const char *p = strstr(types, name); p; p = strstr(p + 1, name))
-        if ((p == types || p[-1] == ' ') && (p[n] == ' ' || p[n] == '\0'))
-            return type;
+    if (ptx_is_among(ptx_type_name(type), types))
+        return type;
     unknown(t, NULL);
 }
 
@@ -224,26 +221,21 @@ static const char *register_value(Translator *t, const PtxOperand *o, PtxType ty
     return text(t, "(%s)%s", c_type(type), name);
 }
 
-static double bits_double(uint64_t bits)
-{
-    double d;
-    memcpy(&d, &bits, sizeof d);
-    return d;
-}
-
 static const char *literal_value(Translator *t, const PtxOperand *o, PtxType type)
 {
     uint64_t bits = o->value;
     if (type == PTX_F32 && o->kind == PTX_OP_F64) {
-        const float f = (float)bits_double(bits);
+        const float f = (float)ptx_double(bits);
         uint32_t u;
         memcpy(&u, &f, sizeof u);
         bits = u;
     }
-    if (o->kind == PTX_OP_INTEGER && (type_is_float(type) || type_is_half(type)) &&
-        !type_is_pair(type) && bits != 0)
-        unknown(t, NULL);
-    if (type == PTX_F64 && o->kind == PTX_OP_F32)
+    /* Whole numbers are no floats, nor is a float of one size one of another. */
+    const bool fits =
+        o->kind == PTX_OP_INTEGER
+            ? bits == 0 || type_is_pair(type) || !(type_is_float(type) || type_is_half(type))
+            : type == PTX_F32 || type_bits(type) == (o->kind == PTX_OP_F32 ? 32 : 64);
+    if (!fits)
         unknown(t, NULL);
     if (type == PTX_PRED)
         return (bits != 0) != o->negated ? "true" : "false";
@@ -436,13 +428,13 @@ uint64_t constant(Translator *t, uint32_t n)
 
 const char *half_to_float(Translator *t, PtxType half, const char *expression)
 {
-    return text(t, "ptx_from_%s(%s)", half == PTX_F16 ? "f16" : "bf16", expression);
+    return text(t, "float_of_%s(%s)", half == PTX_F16 ? "half" : "bfloat", expression);
 }
 
 const char *float_to_half(Translator *t, PtxType half, bool from_double, const char *expression)
 {
-    return text(t, "ptx_to_%s%s(%s)", half == PTX_F16 ? "f16" : "bf16", from_double ? "_exact" : "",
-                expression);
+    return text(t, "%s_of_%s(%s)", half == PTX_F16 ? "half" : "bfloat",
+                from_double ? "double" : "float", expression);
 }
 
 /* Comparisons of floats are false with a NaN, those that end in u true: the opposite's not. */

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "kernels.h"
+#include "half.h"
 
 enum { TEAMS_MOST = 8, POOL = 1 << 25 };
 
@@ -69,6 +69,11 @@ static void bench_dispatch(const Case *c)
 {
     for (int i = 0; i < 1000; i++)
         team_run(c->team, 8, nothing_tile, NULL);
+}
+
+static half16 *halves(real *x)
+{
+    return (half16 *)(void *)x;
 }
 
 static void bench_forward(const Case *c)
@@ -133,6 +138,27 @@ static void bench_loss(const Case *c)
     cross_entropy_forward(c->team, c->a, c->c, c->b, c->ids, c->m, 1, c->n);
 }
 
+static void bench_loss_back(const Case *c)
+{
+    cross_entropy_backward(c->team, c->a, c->b, c->c, c->ids, c->d, c->m, 1, c->n);
+}
+
+static void bench_layernorm_half(const Case *c)
+{
+    layernorm_forward_half(c->team, HALF_BF16, halves(c->a), c->d, c->d + c->m, c->b, c->c,
+                           c->c + c->n, c->m, c->n, 1e-5F);
+}
+
+static void bench_loss_half(const Case *c)
+{
+    cross_entropy_forward_half(c->team, HALF_BF16, c->a, c->c, halves(c->b), c->ids, c->m, 1, c->n);
+}
+
+static void bench_round(const Case *c)
+{
+    half_round(c->team, HALF_BF16, halves(c->a), c->b, c->m * c->n);
+}
+
 static void bench_dropout(const Case *c)
 {
     dropout(c->team, c->a, c->b, 0.1, 7, 0, c->m, c->n);
@@ -167,20 +193,45 @@ static void bench_adamw(const Case *c)
     (void)adamw_update(c->team, c->a, c->b, c->c, c->d, c->n, &h);
 }
 
+static void bench_forward_half(const Case *c)
+{
+    linear_forward_half(c->team, HALF_BF16, halves(c->a), halves(c->b), halves(c->c), c->d, c->m,
+                        c->k, c->n, false, NULL);
+}
+
+static void bench_input_half(const Case *c)
+{
+    linear_backward_input_half(c->team, HALF_BF16, halves(c->a), halves(c->b), halves(c->c), c->m,
+                               c->k, c->n, false, NULL);
+}
+
+static void bench_weight_half(const Case *c)
+{
+    linear_backward_weight_half(c->team, HALF_BF16, c->a, halves(c->b), halves(c->c), c->m, c->k,
+                                c->n, false, false);
+}
+
 static void bench_linears(Case c)
 {
-    static const int64_t shapes[][3] = {{8, 1000, 500},   {8, 500, 100},     {64, 1000, 500},
-                                        {8, 1024, 1024},  {16, 512, 512},    {32, 1024, 1024},
-                                        {64, 1024, 1024}, {256, 1024, 1024}, {1024, 1024, 1024}};
+    /* ... and of transformers of width 128, 384 and 768 */
+    static const int64_t shapes[][3] = {{8, 1000, 500},    {8, 500, 100},     {64, 1000, 500},
+                                        {8, 1024, 1024},   {16, 512, 512},    {32, 1024, 1024},
+                                        {64, 1024, 1024},  {256, 1024, 1024}, {1024, 1024, 1024},
+                                        {4096, 128, 384},  {4096, 128, 128},  {4096, 512, 128},
+                                        {2048, 384, 1152}, {2048, 384, 384},  {2048, 1536, 384},
+                                        {1024, 768, 2304}, {1024, 768, 768},  {1024, 3072, 768}};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         char name[80];
         c.m = shapes[i][0];
         c.k = shapes[i][1];
         c.n = shapes[i][2];
         const double work = 2.0 * (double)c.m * (double)c.k * (double)c.n;
-        BenchFn *const passes[] = {bench_forward, bench_input, bench_weight};
-        static const char *const names[] = {"forward", "backward input", "backward weight"};
-        for (int p = 0; p < 3; p++) {
+        BenchFn *const passes[] = {bench_forward,      bench_input,      bench_weight,
+                                   bench_forward_half, bench_input_half, bench_weight_half};
+        static const char *const names[] = {
+            "forward",      "backward input",      "backward weight",
+            "forward bf16", "backward input bf16", "backward weight bf16"};
+        for (int p = 0; p < 6; p++) {
             snprintf(name, sizeof name, "linear %d x %d -> %d %s", (int)c.m, (int)c.k, (int)c.n,
                      names[p]);
             measure(name, "GFLOP/s", work, passes[p], c);
@@ -225,6 +276,10 @@ static void bench_memory(Case c)
     measure("layernorm 512 x 1024 backward input", "GB/s", 3 * once, bench_layernorm_back, c);
     measure("softmax 512 x 1024", "GB/s", 2 * once, bench_softmax, c);
     measure("cross entropy 512 x 1024", "GB/s", once, bench_loss, c);
+    measure("cross entropy 512 x 1024 backward", "GB/s", 2 * once, bench_loss_back, c);
+    measure("layernorm 512 x 1024 bf16", "GB/s", 1.5 * once, bench_layernorm_half, c);
+    measure("cross entropy 512 x 1024 bf16", "GB/s", 0.5 * once, bench_loss_half, c);
+    measure("round 512 x 1024 to bf16", "GB/s", 1.5 * once, bench_round, c);
     measure("dropout 512 x 1024", "GB/s", 2 * once, bench_dropout, c);
     measure("reduce rows 512 x 1024", "GB/s", once, bench_reduce_rows, c);
     measure("reduce columns 512 x 1024", "GB/s", once, bench_reduce_columns, c);

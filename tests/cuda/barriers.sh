@@ -20,6 +20,7 @@ fail()
 subject()
 {
     case $1 in
+    attention* | rope*) echo attention ;;
     conv*) echo convolution ;;
     pool*) echo pooling ;;
     product*) echo products ;;

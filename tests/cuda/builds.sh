@@ -31,6 +31,8 @@ two=$models/two_gpu.mdl
 refused 2 "gpu-arch" "$mdlc" build --target cuda --gpu-arch sm_123 "$two" -o "$work/t"
 refused 2 "CUDA Toolkit" env NVCC=no_such_nvcc "$mdlc" build --target cuda "$two" -o "$work/t"
 refused 2 "target host" env NVCC=no_such_nvcc "$mdlc" run --target sim "$two"
+refused 2 "cannot run ar" env PATH="$work/nothing" XDG_CACHE_HOME="$work/cache" \
+    NVCC="${NVCC:-$(command -v nvcc)}" "$mdlc" build --target sim "$two" -o "$work/t"
 refused 1 "precision f64" "$mdlc" check --target cuda --set train.precision=f64 "$two"
 
 # A weight on two GPUs: what updates send lies behind what a graph may hold, on both sides.

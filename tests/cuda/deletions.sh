@@ -52,7 +52,7 @@ done
 if [ -f fused.cu ]; then
     "${NVCC:-nvcc}" $kernels -c fused.cu -o fused.cu.o || fail "fused.cu does not compile"
 fi
-cc ./*.o -o "$work/trainer" $libraries || fail "does not link"
+cc $flags ./*.o -o "$work/trainer" $libraries || fail "does not link"
 run "$work/trainer" || fail "is not silent as it is:" "$work/log"
 [ -s "$work/log" ] && fail "is not silent as it is:" "$work/log"
 
@@ -63,7 +63,7 @@ for file in stage_*.c; do
         cc $flags -Wno-empty-body -I. -c "$work/without.c" -o "$work/without.o" ||
             fail "$file does not compile without line $line"
         objects=$(ls ./*.o | grep -v "^./$file.o$")
-        cc $objects "$work/without.o" -o "$work/trainer" $libraries || fail "does not link"
+        cc $flags $objects "$work/without.o" -o "$work/trainer" $libraries || fail "does not link"
         run "$work/trainer"
         code=$?
         if [ $code -ne 86 ] || ! grep -q "^mdl-sim: " "$work/log"; then

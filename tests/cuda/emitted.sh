@@ -42,7 +42,10 @@ for transfer in peer nccl; do
 done
 
 # The CMakeLists.txt that is emitted, for the simulated GPU, which then runs the trainer.
-cmake -S "$work/two_gpu-nccl" -B "$work/build" -DMDL_HOME="$home" -DMDL_SIM=ON \
+# Of a model that has kernels of its own.
+[ -f "$work/autoencoder-nccl/fused.cu" ] || fail "autoencoder has no fused.cu any more"
+cmake -S "$work/autoencoder-nccl" -B "$work/build" -DMDL_HOME="$home" -DMDL_SIM=ON \
+    -DCMAKE_C_FLAGS="${MDL_CFLAGS:-}" \
     -DCMAKE_CUDA_COMPILER="$(command -v "${NVCC:-nvcc}")" > "$work/log" 2>&1 ||
     fail "the emitted CMakeLists.txt does not configure" "$work/log"
 cmake --build "$work/build" -j 2 > "$work/log" 2>&1 || fail "it does not build" "$work/log"

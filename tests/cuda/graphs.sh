@@ -124,12 +124,12 @@ build two_gpu sim "$work/two_gpu.2.mdl" $small $nccl
 compare 2
 
 refuses 2 "--cuda-graph and --trace exclude each other" --cuda-graph --trace "$work/trace.json"
-# calls that fail: around captures, in one, in launches; what other stages had in their streams
-# then ends without its messages, which would be uninitialised reads
+# calls that fail: before the first step, around captures, in one, in launches; what other stages
+# had in their streams then ends without its messages, which would be uninitialised reads
 export MDL_SIM_CHECK=fast
 for call in cudaStreamBeginCapture:1 cudaStreamEndCapture:2 cudaGraphInstantiate:3 \
-    cudaGraphUpload:4 cudaEventRecord:30 cudaStreamWaitEvent:30 ncclSend:10 cudaGraphLaunch:1 \
-    cudaGraphLaunch:4; do
+    cudaGraphUpload:4 cudaEventRecord:30 cudaStreamWaitEvent:30 ncclSend:1 ncclSend:10 \
+    cudaGraphLaunch:1 cudaGraphLaunch:4; do
     export MDL_SIM_FAIL=$call
     refuses 1 ": ${call%:*}: " --cuda-graph
 done

@@ -153,6 +153,29 @@ static void test_segments(void **state)
     check_conv(shape(4, 2048, 2, 2, 2000, 1, 1, 0, 1), true);
 }
 
+/* Sums of which scratch has no room for the weights of four channels: `many` products for each of
+ * 9 results of a convolution, and likewise of its gradient. */
+static void test_long_sums(void **state)
+{
+    (void)state;
+    const int64_t many = GPU_SCRATCH / 16 + 7, weights = 9 * many;
+    const Conv2d narrow = shape(1, many, 1, 1, 9, 1, 1, 0, 1);
+    const Conv2d wide = shape(1, 9, 1, 1, many, 1, 1, 0, 1);
+    real *x = new_numbers(many, 1), *w = new_numbers(weights, 2), result[9];
+    float *gx = gpu_numbers(x, many), *gw = gpu_numbers(w, weights), *to = gpu_floats(9);
+    conv2d_forward(the_team, result, x, w, NULL, &narrow, false);
+    GPU_OK(gpu_conv2d_forward(&the_gpu, to, gx, gw, NULL, &narrow, false));
+    gpu_check(to, result, 9, 1e-4, "conv2d_forward");
+    conv2d_backward_input(the_team, result, x, w, &wide);
+    GPU_OK(gpu_conv2d_backward_input(&the_gpu, to, gx, gw, &wide));
+    gpu_check(to, result, 9, 1e-4, "conv2d_backward_input");
+    free(x);
+    free(w);
+    gpu_free(gx);
+    gpu_free(gw);
+    gpu_free(to);
+}
+
 /* A sample alone gives the bits that it gives among others. */
 static void test_sample_is_independent(void **state)
 {
@@ -209,6 +232,7 @@ int main(void)
         cmocka_unit_test(test_strides),      cmocka_unit_test(test_large),
         cmocka_unit_test(test_many_weights), cmocka_unit_test(test_segments),
         cmocka_unit_test(test_nothing),      cmocka_unit_test(test_sample_is_independent),
+        cmocka_unit_test(test_long_sums),
     };
     return cmocka_run_group_tests(tests, gpu_open, gpu_close);
 }

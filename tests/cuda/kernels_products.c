@@ -52,6 +52,24 @@ static void test_linear(void **state)
             check_linear(SHAPES[i], kind & 1, kind & 2);
 }
 
+/* More rows than cuBLASLt is asked for. */
+static void test_many_rows(void **state)
+{
+    (void)state;
+    const int64_t rows = 65535 * 32 + 1;
+    real *x = new_numbers(rows, 1), *y = new_numbers(rows, 0), w = 0.75f, b = -2;
+    float *gx = gpu_numbers(x, rows), *gw = gpu_numbers(&w, 1), *gb = gpu_numbers(&b, 1);
+    float *gy = gpu_floats(rows);
+    linear_forward(the_team, y, x, &w, &b, rows, 1, 1, false);
+    GPU_OK(gpu_linear_forward(&the_gpu, gy, gx, gw, gb, rows, 1, 1, false));
+    gpu_check(gy, y, rows, TOLERANCE, "linear_forward of many rows");
+    float *const device[] = {gx, gw, gb, gy};
+    for (int i = 0; i < 4; i++)
+        gpu_free(device[i]);
+    free(x);
+    free(y);
+}
+
 /* Elements that the strides of an operand reach over. */
 static int64_t reach(const MatmulBatch *batch, const int64_t *stride, int64_t matrix)
 {
@@ -134,9 +152,8 @@ static void test_status_texts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linear),
-        cmocka_unit_test(test_matmul),
-        cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_linear),       cmocka_unit_test(test_many_rows),
+        cmocka_unit_test(test_matmul),       cmocka_unit_test(test_nothing),
         cmocka_unit_test(test_status_texts),
     };
     return cmocka_run_group_tests(tests, gpu_open, gpu_close);

@@ -368,7 +368,8 @@ static void test_embedding(void **state)
     check_embedding(3000, 500, 4, 0);
     check_embedding(9000, 300, 4, 0); /* tiles that are merged */
     check_embedding(9000, 300, 3, 1);
-    check_embedding(70000, 50, 1, 0); /* two segments */
+    check_embedding(70000, 50, 1, 0);         /* two segments */
+    check_embedding(2, 2, 65535 * 32 + 5, 0); /* more columns than a grid has blocks for */
 }
 
 static void check_dropout(int64_t samples, int64_t n, double p)

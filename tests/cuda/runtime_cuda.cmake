@@ -26,6 +26,7 @@ target_compile_definitions(two_stages_host PRIVATE _GNU_SOURCE)
 target_link_libraries(two_stages_host PRIVATE mdl_rt)
 
 add_executable(test_gpu_training ${RUNTIME_CUDA_DIR}/test_gpu_training.c
+               ${RUNTIME_CUDA_DIR}/../runtime/two_stages_failures.c
                ${RUNTIME_CUDA_DIR}/../runtime/workshop.c)
 target_compile_definitions(test_gpu_training PRIVATE _GNU_SOURCE)
 target_link_libraries(test_gpu_training PRIVATE runtime_cuda_stages PkgConfig::CMOCKA)

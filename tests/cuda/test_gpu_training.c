@@ -10,30 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "safetensors.h"
 #include "two_stages.h"
+#include "two_stages_failures.h"
 
 static const char *host_trainer;
-
-static int fault_clear(void **state)
-{
-    (void)state;
-    fault = FAULT_NONE;
-    return 0;
-}
-
-/* One line on stderr that holds `part`. */
-static void error_is(const char *part)
-{
-    const char *end = strchr(run_err, '\n');
-    if (!strstr(run_err, part))
-        print_message("got: %swanted: %s\n", run_err, part);
-    assert_non_null(strstr(run_err, part));
-    assert_int_equal(strncmp(run_err, "error: ", 7), 0);
-    assert_true(end && end[1] == '\0');
-}
 
 static void runs_well(const MdlModel *m, const char *line)
 {
@@ -173,6 +155,7 @@ static void tells_of_its_devices(void **state)
     assert_null(strstr(run_out, "threads"));
     runs_well(&m, "--help");
     assert_null(strstr(run_out, "--threads"));
+    assert_null(strstr(run_out, "--check-gradients"));
 }
 
 static void traces_phases_of_the_gpu(void **state)
@@ -213,71 +196,6 @@ static void wrong_use_is_named(void **state)
     error_is("--target host --set train.precision=f64");
     assert_int_equal(run(&m, "-q"), 2);
     error_is("no data to train on");
-}
-
-static void deadlock_times_out(void **state)
-{
-    (void)state;
-    MdlModel m = two_stages();
-    fault = FAULT_DEADLOCK;
-    fault_step = 3;
-    assert_int_equal(run(&m, "-q --data synthetic --timeout 0.5"), 1);
-    error_is("step 3");
-    error_is("micro-batch 0 on link ");
-    error_is("--timeout");
-}
-
-static void loss_that_is_no_number_stops(void **state)
-{
-    (void)state;
-    MdlModel m = two_stages();
-    fault = FAULT_NAN;
-    fault_step = 4;
-    assert_int_equal(run(&m, "-q --data synthetic --export never.st --save kept --save-every 2"),
-                     1);
-    error_is("stage 1 (gpu[1]), step 4, in F1 m2: the loss of sample 0 of micro-batch 2 is ");
-    assert_int_not_equal(access("never.st", F_OK), 0);
-    assert_int_equal(access("kept/step-00000002.safetensors", F_OK), 0);
-}
-
-static void gradient_that_is_no_number_stops(void **state)
-{
-    (void)state;
-    MdlModel m = two_stages();
-    fault = FAULT_INFINITE;
-    fault_step = 4;
-    for (int clip = 0; clip < 2; clip++) {
-        if (clip) {
-            m.hyper.beta1 = 1;
-            m.clip_norm = 1;
-        }
-        assert_int_equal(run(&m, "-q --data synthetic --lr 0.001 --save never --save-every 4"), 1);
-        error_is("step 4");
-        error_is("the gradient of out.weight is not finite");
-        assert_int_not_equal(access("never/step-00000004.safetensors", F_OK), 0);
-    }
-}
-
-static void unplanned_memory_is_an_error(void **state)
-{
-    (void)state;
-    MdlModel m = two_stages();
-    const int64_t planned[] = {m.planned[0], m.planned[1] + 64};
-    m.planned = planned;
-    assert_int_equal(run(&m, "-q --data synthetic"), 1);
-    error_is("was planned with");
-}
-
-static void bad_sample_is_named(void **state)
-{
-    (void)state;
-    MdlModel m = two_stages();
-    float x[10 * FEATURES] = {0}, y[10] = {0};
-    npy_put("x.npy", "<f4", "(10, 3)", x, sizeof x);
-    y[7] = -1.0f / 0.0f;
-    npy_put("y.npy", "<f4", "(10,)", y, sizeof y);
-    assert_int_equal(run(&m, "-q --data x=x.npy --data y=y.npy"), 1);
-    error_is("y.npy: sample 7, element 0: -inf");
 }
 
 int main(void)

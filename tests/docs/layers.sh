@@ -44,11 +44,11 @@ BEGIN {
     layer(1, "base table diag diag_list diag_print diag_json jobs")
     layer(2, "front ast ast_show ast_dump parse lex syntax source fmt model model_parser")
     layer(3, "graph graph_dump settings.h ops")
-    layer(4, "elaborate arith blocks calls calls_image calls_layers calls_loss calls_tensor " \
+    layer(4, "elaborate arith blocks calls calls_attention calls_image calls_layers calls_loss calls_tensor " \
              "calls_weights catalogue command_text eval layers limits match operations prune " \
              "scope settings settings_data settings_read settings_rows statements " \
              "cost grad grad_rules fuse.h")
-    layer(5, "program differentiate place fuse lower roll schedule communicate allocate " \
+    layer(5, "program simplify precision differentiate place fuse lower roll schedule communicate allocate " \
              "cost_gpu cost_gpu_image cost_gpu_launch order verify verify_memory verify_races verify_values waits timeline lifetimes names")
     layer(6, "emit emit_cmake emit_fused emit_gpu emit_map emit_ops emit_tensors emit_schedule emit_stage emit_text emit_trainer " \
              "plan plan_layers plan_trace report_text report_json csv dot svg svg_rows svg_text")
@@ -102,8 +102,10 @@ leaf()
 }
 leaf runtime/rt.h "gpu.h kernels.h"
 leaf runtime/rt_cuda.h rt.h
-leaf kernels/cuda/gpu.h kernels.h
+leaf kernels/cuda/gpu.h "half.h kernels.h"
+leaf kernels/cuda/gpu_half.h "gpu.h half.h"
 leaf kernels/kernels.h none
+leaf kernels/half.h kernels.h
 leaf kernels/vmath.h kernels.h
 
 # outside FOLDER OF: no file in the first list includes a header of the second folder

@@ -25,7 +25,9 @@ Compiled compile_for(bool gpu, const char *path, const char *const *defines,
     if (!c.model)
         return c;
     Graph *g = c.model->graph;
-    if (!differentiate(g, c.model->settings.train.batch, c.diag))
+    simplify(g);
+    mix_precision(g, c.model->settings.train.precision);
+    if (!differentiate(g, &c.model->settings, c.diag))
         return c;
     Placement *pl = place(c.model, c.diag);
     if (!pl)

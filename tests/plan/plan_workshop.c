@@ -29,7 +29,9 @@ static Work compile(const char *text, ScheduleKind kind, int64_t microbatches, b
     m->source = "model.mdl";
     m->settings.parallel.schedule = kind;
     m->settings.train.batch = microbatches * m->settings.parallel.microbatch;
-    assert_true(differentiate(m->graph, m->settings.train.batch, d));
+    simplify(m->graph);
+    mix_precision(m->graph, m->settings.train.precision);
+    assert_true(differentiate(m->graph, &m->settings, d));
     Placement *pl = place(m, d);
     assert_non_null(pl);
     fuse(m->graph, pl);

@@ -7,7 +7,9 @@ usage: make_reference.py BIN WORK [NAME ...]
 For every model, reference.sh prepares the trainer, its first weights and its data. Here
 stands the same model as a torch.nn.Module; it starts from those weights, sees the same
 batches in the same order and takes ten steps, in float32 on one thread. Written are the
-loss of every step before its update and the norm of all gradients before clipping.
+loss of every step before its update and the norm of all gradients before clipping; those of
+the transformers once more as they are under torch.autocast in bfloat16, for what it matters
+there to compute in half precision.
 
 The names and layouts of the modules' parameters are those of the .mdl file, so that
 load_state_dict(strict=True) takes the exported file as it is. It does for every model here:
@@ -25,25 +27,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from safetensors_file import read_safetensors
+from torch_transformers import Gpt2, Llama, Nanogpt, Vit
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 FASHION = "/usr/share/datasets/fashion-mnist/train-"
 STEPS = 10
-
-
-def read_safetensors(path):
-    """A length, a JSON object of names, types, shapes and places, and the elements."""
-    with open(path, "rb") as f:
-        blob = f.read()
-    length = int.from_bytes(blob[:8], "little")
-    weights = {}
-    for name, entry in json.loads(blob[8:8 + length]).items():
-        if name == "__metadata__":
-            continue
-        assert entry["dtype"] == "F32", name
-        first, last = (8 + length + offset for offset in entry["data_offsets"])
-        elements = numpy.frombuffer(blob[first:last], "<f4").reshape(entry["shape"])
-        weights[name] = torch.from_numpy(elements.copy())
-    return weights
 
 
 def read_idx(path, header):
@@ -208,6 +197,10 @@ def sgd_nesterov(parameters):
     return torch.optim.SGD(parameters, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3)
 
 
+def adamw_decaying(lr, betas=(0.9, 0.999), decay=0.1):
+    return lambda parameters: torch.optim.AdamW(parameters, lr, betas, weight_decay=decay)
+
+
 def constant(step, lr):
     return lr
 
@@ -215,6 +208,13 @@ def constant(step, lr):
 def cosine_warming(step, lr):
     """Of 50 steps of warm-up only ten are taken."""
     return lr * step / 50
+
+
+def cosine(step, lr):
+    """What reference.sh gives the transformers, so that ten steps see all of it."""
+    if step <= 4:
+        return lr * step / 4
+    return 1e-4 + (lr - 1e-4) * (1 + math.cos(math.pi * (step - 5) / (STEPS - 4))) / 2
 
 
 def linear(step, lr):
@@ -229,7 +229,12 @@ MODELS = {
     "skip_cnn": (SkipCnn, 32, adamw, constant, 1.0, ["image", "label"]),
     "fashion": (Fashion, 128, adamw_warming, cosine_warming, None, ["image", "label"]),
     "operations": (Operations, 16, sgd_nesterov, linear, 2.0, ["image", "words", "label", "goal"]),
+    "gpt2": (Gpt2, 32, adamw_decaying(6e-4, (0.9, 0.95)), cosine, 1.0, ["ids", "next"]),
+    "llama": (Llama, 32, adamw_decaying(5e-4, (0.9, 0.95)), cosine, 1.0, ["ids", "next"]),
+    "nanogpt": (Nanogpt, 32, adamw_decaying(2e-3, (0.9, 0.99)), cosine, 1.0, ["text", "next"]),
+    "vit": (Vit, 128, adamw_decaying(1e-3, decay=0.05), cosine, 1.0, ["image", "label"]),
 }
+HALF = ["gpt2", "llama", "nanogpt", "vit"]
 
 
 def read_inputs(name, work, inputs, count):
@@ -243,7 +248,7 @@ def read_inputs(name, work, inputs, count):
             for a in arrays]
 
 
-def train(name, work):
+def train(name, work, half=False):
     module, batch, optimizer, rate, clip, inputs = MODELS[name]
     data = read_inputs(name, work, inputs, STEPS * batch)
     model = module()
@@ -253,15 +258,15 @@ def train(name, work):
     losses, norms = [], []
     for step in range(STEPS):
         update.param_groups[0]["lr"] = rate(step + 1, lr)
-        loss = model(*(d[step * batch:(step + 1) * batch] for d in data))
+        with torch.autocast("cpu", torch.bfloat16, half):
+            loss = model(*(d[step * batch:(step + 1) * batch] for d in data))
         update.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), clip or math.inf)
         update.step()
         losses.append(loss.item())
         norms.append(norm.item())
-    return {"model": name, "torch": torch.__version__.split("+")[0], "loss": losses,
-            "grad_norm": norms}
+    return {"loss": losses, "grad_norm": norms}
 
 
 def main():
@@ -277,7 +282,11 @@ def main():
         script = os.path.join(HERE, "reference.sh")
         subprocess.run(["sh", script, "prepare", model, place, binaries], check=True)
         with open(os.path.join(HERE, name + ".json"), "w", encoding="ascii") as f:
-            json.dump(train(name, place), f, indent=1)
+            numbers = {"model": name, "torch": torch.__version__.split("+")[0],
+                       **train(name, place)}
+            if name in HALF:
+                numbers["bf16"] = train(name, place, half=True)
+            json.dump(numbers, f, indent=1)
             f.write("\n")
         print(name)
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # strange.sh - one model cut in several ways: what it has learnt is the same to the bit.
 #
-# usage: strange.sh MDLC MODEL WORK [grid]
+# usage: strange.sh MDLC MODEL WORK [grid [option of mdlc …]]
 #     WORK is a directory to build in.
 #
 # Every way is a build with options of its own, trained with one thread for each device or
@@ -16,6 +16,8 @@
 # first way and on the last.
 set -u
 mdlc=$1 model=$2 work=$3 grid=${4:-}
+shift $(($# < 4 ? $# : 4))
+options=$* # of every way
 name=$(basename "$model" .mdl)
 MDL_CFLAGS="-O1 -Wall -Wextra -Wpedantic -Werror ${MDL_CFLAGS:-}"
 export MDL_CFLAGS
@@ -39,6 +41,10 @@ ways()
         if grep -q 'again = 0' "$model"; then
             echo "-D again=1"
             echo "-D again=1 -D parts=4 -D gpus=2"
+        fi
+        if grep -q '^block' "$model"; then
+            echo "--set parallel.recompute=full"
+            echo "--set parallel.recompute=full -D parts=4 -D gpus=2"
         fi
     elif grep -q '^# build:' "$model"; then
         sed -n 's/^# build: *//p' "$model"
@@ -82,7 +88,7 @@ ways > "$work/ways"
 runs=0 threads=1 first=$(head -n 1 "$work/ways") last=$(tail -n 1 "$work/ways")
 while read -r way; do
     # the words of a way are options of their own
-    "$mdlc" build -q --target host $way "$model" -o "$work/trainer" > "$work/now.log" 2>&1 ||
+    "$mdlc" build -q --target host $options $way "$model" -o "$work/trainer" > "$work/now.log" 2>&1 ||
         fail "[$way] does not build:" "$work/now.log"
     if [ -n "$grid" ]; then
         train 1 "$way"

@@ -319,34 +319,6 @@ static DataSet *set_open(const MdlModel *m, const char *which, const char *const
     return set;
 }
 
-static void text_is_windows(void **state)
-{
-    (void)state;
-    const MdlInput inputs[] = {
-        {.name = "tokens", .type = MDL_I32, .rank = 1, .dim = {4}, .limit = 128},
-        {.name = "next", .type = MDL_I32, .target = true, .rank = 1, .dim = {4}, .limit = 128}};
-    const MdlFile file = {NULL, "t.txt"};
-    const MdlData data = {.which = "train", .kind = "text", .files = &file, .nfiles = 1};
-    const MdlModel m = {.inputs = inputs, .ninputs = 2, .data = &data, .ndata = 1, .batch = 2};
-    file_put("t.txt", "abcdefghijkl\xff", 13);
-    DataSet *set = set_open(&m, "train", NULL, 0);
-    assert_non_null(set);
-    assert_int_equal(dataset_samples(set), 3);
-    int32_t x[4], y[4];
-    Problem p = {0};
-    assert_int_equal(dataset_load(set, 0, 1, x, &p), MDL_OK);
-    assert_int_equal(dataset_load(set, 1, 4, y, &p), MDL_OK);
-    for (int i = 0; i < 4; i++)
-        assert_true(x[i] == 'e' + i && y[i] == 'f' + i);
-    assert_int_equal(dataset_load(set, 1, 2, y, &p), MDL_FAILED);
-    assert_non_null(strstr(p.text, "t.txt: sample 2 (from 0), element 3: 255"));
-    dataset_close(set);
-    file_put("t.txt", "abcd", 4);
-    assert_null(set_open(&m, "train", NULL, 0));
-    file_put("t.txt", "", 0);
-    assert_null(set_open(&m, "train", NULL, 0));
-}
-
 static void sets_skip_take_and_shuffle(void **state)
 {
     (void)state;
@@ -412,12 +384,11 @@ static void synthetic_is_a_function(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(npy_types_are_read),      cmocka_unit_test(npy_hostile_is_refused),
-        cmocka_unit_test(npy_damage_is_survived),  cmocka_unit_test(idx_is_read),
-        cmocka_unit_test(idx_hostile_is_refused),  cmocka_unit_test(csv_is_read),
-        cmocka_unit_test(csv_hostile_is_refused),  cmocka_unit_test(integers_are_checked),
-        cmocka_unit_test(text_is_windows),         cmocka_unit_test(sets_skip_take_and_shuffle),
-        cmocka_unit_test(synthetic_is_a_function),
+        cmocka_unit_test(npy_types_are_read),         cmocka_unit_test(npy_hostile_is_refused),
+        cmocka_unit_test(npy_damage_is_survived),     cmocka_unit_test(idx_is_read),
+        cmocka_unit_test(idx_hostile_is_refused),     cmocka_unit_test(csv_is_read),
+        cmocka_unit_test(csv_hostile_is_refused),     cmocka_unit_test(integers_are_checked),
+        cmocka_unit_test(sets_skip_take_and_shuffle), cmocka_unit_test(synthetic_is_a_function),
     };
     return cmocka_run_group_tests(tests, workshop_open, workshop_close);
 }

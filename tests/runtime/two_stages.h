@@ -6,6 +6,9 @@
 
 enum { FEATURES = 3, HIDDEN = 4, MICROBATCH = 2, MICROBATCHES = 4 };
 enum { BATCH = MICROBATCH * MICROBATCHES };
+enum { LINK_HIDDEN, LINK_DHIDDEN, LINK_DSHARED, LINK_SHARED, LINK_NEVER, NLINKS };
+enum { INPUT_X, INPUT_Y };
+enum { NWEIGHTS = 5 };
 
 typedef enum {
     FAULT_NONE,
@@ -19,6 +22,11 @@ typedef enum {
 /* The fault happens in step `fault_step`. */
 extern Fault fault;
 extern int64_t fault_step;
+
+static inline bool fault_now(const Stage *s, Fault which)
+{
+    return fault == which && s->step == fault_step;
+}
 
 /* A copy to change; the arrays it points to are shared. */
 MdlModel two_stages(void);

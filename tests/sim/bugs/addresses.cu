@@ -252,6 +252,53 @@ CASE(bounds_fill)
     CHECK(cudaFree(out));
 }
 
+// case: bounds_fill_pinned - cudaMemset past pinned memory; a fill that is over at its return
+// expect: out-of-bounds  cudaMemset  pinned
+CASE(bounds_fill_pinned)
+{
+    void *memory;
+    CHECK(cudaMallocHost(&memory, N * sizeof(float)));
+    CHECK(cudaMemset(memory, 0, (BUG ? N + 1 : N) * sizeof(float)));
+    EXPECT(static_cast<float *>(memory)[N - 1] == 0);
+    CHECK(cudaFreeHost(memory));
+}
+
+// case: bounds_copy_host - a copy within pinned memory, which is over when the call returns
+// expect: out-of-bounds  cudaMemcpyAsync  destination  pinned
+CASE(bounds_copy_host)
+{
+    void *from, *to;
+    CHECK(cudaMallocHost(&from, 2 * N * sizeof(float)));
+    CHECK(cudaMallocHost(&to, N * sizeof(float)));
+    std::memset(from, 0, 2 * N * sizeof(float));
+    cudaStream_t stream = new_stream();
+    size_t count = BUG ? N + 1 : N;
+    CHECK(cudaMemcpyAsync(to, from, count * sizeof(float), cudaMemcpyHostToHost, stream));
+    EXPECT(static_cast<float *>(to)[N - 1] == 0);
+    CHECK(cudaStreamDestroy(stream));
+    CHECK(cudaFreeHost(to));
+    CHECK(cudaFreeHost(from));
+}
+
+// case: copy_onto_itself - a copy whose source and destination overlap
+// expect: misuse  cudaMemcpyAsync  overlap  here:overlapping  gpu 0
+CASE(copy_onto_itself)
+{
+    enum { ROWS = 8, PITCH = N / ROWS, HALF = PITCH / 2 };
+    float *numbers = device_numbers(N);
+    cudaStream_t stream = new_stream();
+    /* The left half of every row to its right half: rows between each other, but apart. */
+    CHECK(cudaMemcpy2DAsync(numbers + HALF, PITCH * 4, numbers, PITCH * 4, HALF * 4, ROWS,
+                            cudaMemcpyDeviceToDevice, stream));
+    float *to = numbers + (BUG ? N / 2 - 1 : N / 2);
+    CHECK(cudaMemcpyAsync(to, numbers, N * 2, cudaMemcpyDefault, stream)); /* here: overlapping */
+    CHECK(cudaStreamSynchronize(stream));
+    EXPECT(device_value(numbers + HALF + 5) == 5);
+    EXPECT(device_value(numbers + N / 2 + PITCH + HALF + 5) == PITCH + 5);
+    CHECK(cudaStreamDestroy(stream));
+    CHECK(cudaFree(numbers));
+}
+
 // case: bounds_copy_rows - the rows of a copy lie further apart than those of its target
 // expect: out-of-bounds  cudaMemcpy2DAsync  gpu 0
 CASE(bounds_copy_rows)

@@ -401,6 +401,29 @@ CASE(deadlock_nobody_sends)
     });
 }
 
+static void CUDART_CB give(void *signal)
+{
+    static_cast<Signal *>(signal)->give();
+}
+
+// case: deadlock_of_host_function - the host sleeps until a host function is called, which waits
+// expect: deadlock  ncclRecv  gpu 1
+// with: MDL_SIM_TIMEOUT=20
+CASE(deadlock_of_host_function)
+{
+    on_two_ranks([](Rank &r) {
+        Signal arrived;
+        if (r.rank == 1)
+            CHECK(ncclRecv(r.a, N, ncclFloat, 0, r.comm, r.transfer));
+        else if (!BUG)
+            CHECK(ncclSend(r.a, N, ncclFloat, 1, r.comm, r.transfer));
+        CHECK(cudaLaunchHostFunc(r.transfer, give, &arrived));
+        arrived.await();
+        r.finish();
+        expect_line(r.a, N, 0, 0);
+    });
+}
+
 // case: deadlock_rank_missing - one rank takes no part in a second ncclAllReduce
 // expect: deadlock  ncclAllReduce  gpu 0
 // with: MDL_SIM_TIMEOUT=1

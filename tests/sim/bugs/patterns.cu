@@ -254,3 +254,123 @@ CASE(memory_used_anew)
     CHECK(cudaFree(out));
     CHECK(cudaFree(in));
 }
+
+__device__ unsigned blocks_counted;
+
+template <bool BUG> __global__ void sum_of_blocks(float *sum, float *parts)
+{
+    __shared__ unsigned counted;
+    if (threadIdx.x == 0) {
+        counted = 0;
+        parts[blockIdx.x] = 1; /* here: part_write */
+        __threadfence();
+        unsigned before = atomicAdd(BUG ? &counted : &blocks_counted, 1u);
+        __threadfence();
+        if (before == (BUG ? 0 : gridDim.x - 1))
+            for (unsigned i = 0; i < gridDim.x && i <= (BUG ? blockIdx.x : i); ++i)
+                sum[BUG ? blockIdx.x : 0] += parts[i]; /* here: part_read */
+    }
+}
+
+// case: counter_in_shared - blocks count in shared memory, where every block counts for itself
+// expect: race-in-kernel  kernel sum_of_blocks  here:part_write  here:part_read
+// with: MDL_SIM_SCHEDULE=fifo
+CASE(counter_in_shared)
+{
+    float *sum = device_zeros<float>(BLOCKS), *parts = device_zeros<float>(BLOCKS);
+    sum_of_blocks<BUG><<<BLOCKS, 1>>>(sum, parts);
+    CHECK(cudaGetLastError());
+    CHECK(cudaDeviceSynchronize());
+    EXPECT(device_value(sum) == BLOCKS);
+    CHECK(cudaFree(parts));
+    CHECK(cudaFree(sum));
+}
+
+__device__ unsigned parts_done;
+
+/* Whoever is the last of `n` adds up all numbers. */
+static __device__ void add_if_last(float *sum, const float *numbers, unsigned n, int count)
+{
+    __threadfence();
+    unsigned before = atomicAdd(&parts_done, 1u);
+    __threadfence();
+    for (int i = 0; before == n - 1 && i < count; ++i)
+        *sum += numbers[i]; /* here: all_read */
+}
+
+template <bool BUG> __global__ void sum_of_eights(float *sum, float *numbers)
+{
+    auto eight = cooperative_groups::tiled_partition<8>(cooperative_groups::this_thread_block());
+    numbers[blockIdx.x * blockDim.x + threadIdx.x] = 1; /* here: eights_part */
+    if (!BUG)
+        eight.sync();
+    if (eight.thread_rank() == 0)
+        add_if_last(sum, numbers, gridDim.x * blockDim.x / 8, N);
+}
+
+// case: tile_released - a tile's first lane publishes what all of the tile have written
+// expect: race-in-kernel  kernel sum_of_eights  here:eights_part  here:all_read
+CASE(tile_released)
+{
+    float *sum = device_zeros<float>(1), *numbers = device_zeros<float>(N);
+    sum_of_eights<BUG><<<BLOCKS, THREADS>>>(sum, numbers);
+    CHECK(cudaGetLastError());
+    CHECK(cudaDeviceSynchronize());
+    EXPECT(device_value(sum) == N);
+    CHECK(cudaFree(numbers));
+    CHECK(cudaFree(sum));
+}
+
+template <bool BUG> __global__ void sum_of_twenties(float *sum, float *numbers)
+{
+    if (threadIdx.x >= 20)
+        return;
+    numbers[blockIdx.x * 20 + threadIdx.x] = 1; /* here: twenties_part */
+    if (!BUG)
+        __syncwarp(0xfffff);
+    if (threadIdx.x == 0)
+        add_if_last(sum, numbers, gridDim.x, BLOCKS * 20);
+}
+
+// case: ended_lanes_released - the same for the lanes of a warp that have not ended
+// expect: race-in-kernel  kernel sum_of_twenties  here:twenties_part  here:all_read
+CASE(ended_lanes_released)
+{
+    float *sum = device_zeros<float>(1), *numbers = device_zeros<float>(N);
+    sum_of_twenties<BUG><<<BLOCKS, 32>>>(sum, numbers);
+    CHECK(cudaGetLastError());
+    CHECK(cudaDeviceSynchronize());
+    EXPECT(device_value(sum) == BLOCKS * 20);
+    CHECK(cudaFree(numbers));
+    CHECK(cudaFree(sum));
+}
+
+__device__ unsigned turn_of_warps;
+
+template <bool BUG> __global__ void take_turns(float *sum)
+{
+    if (threadIdx.x % 32 != 0)
+        return;
+    for (unsigned turn = threadIdx.x / 32; turn < 100; turn += 2) {
+        while (atomicAdd(&turn_of_warps, 0u) != turn)
+            continue;
+        if (!BUG)
+            __threadfence();
+        *sum += 1; /* here: turn_adds */
+        if (!BUG)
+            __threadfence();
+        atomicExch(&turn_of_warps, turn + 1);
+    }
+}
+
+// case: turns_of_warps - two warps spin for each other's turns, without fences
+// expect: race-in-kernel  kernel take_turns  here:turn_adds
+CASE(turns_of_warps)
+{
+    float *sum = device_zeros<float>(1);
+    take_turns<BUG><<<1, 64>>>(sum);
+    CHECK(cudaGetLastError());
+    CHECK(cudaDeviceSynchronize());
+    EXPECT(device_value(sum) == 100);
+    CHECK(cudaFree(sum));
+}

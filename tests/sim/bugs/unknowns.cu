@@ -10,37 +10,35 @@ __global__ void scale(float *out, const float *in, float factor)
     out[i] = factor * in[i];
 }
 
-/* out (16 x 8) = a (16 x 8) times b (8 x 8), all of it ones, by the tensor cores of a warp. */
+/* out (8 x 8) = a (8 x 4) times b (4 x 8), all of it ones, in double, by a warp. */
 __global__ void product_of_ones(float *out)
 {
-    float c[4] = {0, 0, 0, 0};
-    unsigned one = __float_as_uint(1.0f);
-    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
-                 "{%0, %1, %2, %3}, {%4, %4, %4, %4}, {%4, %4}, {%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(one)); /* here: mma */
-    for (int i = 0; i < 4; ++i)
-        out[threadIdx.x * 4 + i] = c[i];
+    double c[2] = {0, 0};
+    asm volatile("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%2}, {%0, %1};"
+                 : "+d"(c[0]), "+d"(c[1])
+                 : "d"(1.0)); /* here: mma */
+    for (int i = 0; i < 2; ++i)
+        out[threadIdx.x * 2 + i] = (float)c[i];
 }
 
 __global__ void sum_of_ones(float *out)
 {
-    for (int i = 0; i < 4; ++i)
-        out[threadIdx.x * 4 + i] = 8;
+    for (int i = 0; i < 2; ++i)
+        out[threadIdx.x * 2 + i] = 4;
 }
 
-// case: unknown_instruction - tensor cores
+// case: unknown_instruction - tensor cores, in double
 // expect: unknown  mma.sync  kernel product_of_ones
 CASE(unknown_instruction)
 {
-    float *out = device_zeros<float>(128);
+    float *out = device_zeros<float>(64);
     if (BUG)
         product_of_ones<<<1, 32>>>(out);
     else
         sum_of_ones<<<1, 32>>>(out);
     CHECK(cudaGetLastError());
     CHECK(cudaDeviceSynchronize());
-    expect_line(out, 128, 0, 8);
+    expect_line(out, 64, 0, 4);
     CHECK(cudaFree(out));
 }
 

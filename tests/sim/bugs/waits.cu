@@ -1,6 +1,9 @@
 /* waits.cu - work of several streams of one device that nothing orders, and the host. */
 #include "bug.h"
 
+#include <atomic>
+#include <semaphore.h>
+
 __global__ void produce(float *out, float start)
 {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -409,6 +412,117 @@ CASE(freed_too_early)
     if (!BUG)
         CHECK(cudaStreamWaitEvent(s.first, s.other, 0));
     CHECK(cudaFreeAsync(scratch, s.first));
+    CHECK(cudaDeviceSynchronize());
+    expect_line(s.b, N, 2, 2);
+}
+
+// case: upload_of_pageable - a copy from memory of malloc may go on after its call has returned
+// expect: race  cudaMemcpy  here:plain  kernel consume  here:consume
+CASE(upload_of_pageable)
+{
+    Setting s;
+    std::vector<float> numbers(N);
+    for (int i = 0; i < N; ++i)
+        numbers[i] = static_cast<float>(i);
+    CHECK(cudaMemcpy(s.a, numbers.data(), N * sizeof(float), cudaMemcpyDefault)); /* here: plain */
+    if (!BUG)
+        CHECK(cudaStreamSynchronize(nullptr));
+    consume<<<BLOCKS, THREADS, 0, s.second>>>(s.b, s.a);
+    CHECK(cudaGetLastError());
+    CHECK(cudaDeviceSynchronize());
+    expect_line(s.b, N, 2, 0);
+}
+
+// case: download_to_pageable - an asynchronous copy to memory of malloc need not be over either
+// expect: race  cudaMemcpyAsync  kernel overwrite  here:overwrite
+CASE(download_to_pageable)
+{
+    Setting s;
+    std::vector<float> numbers(N, 1);
+    CHECK(cudaMemcpyAsync(numbers.data(), s.a, N * sizeof(float), cudaMemcpyDeviceToHost, s.first));
+    if (!BUG)
+        CHECK(cudaStreamSynchronize(s.first));
+    overwrite<<<BLOCKS, THREADS, 0, s.second>>>(s.a);
+    CHECK(cudaGetLastError());
+    CHECK(cudaDeviceSynchronize());
+    EXPECT(numbers[7] == 0);
+}
+
+// case: allocated_in_other_stream - memory is used before the stream that allocates it has it
+// expect: race  kernel produce  here:produce  cudaMallocAsync  here:allocation
+CASE(allocated_in_other_stream)
+{
+    Setting s;
+    void *memory;
+    CHECK(cudaMallocAsync(&memory, N * sizeof(float), s.first)); /* here: allocation */
+    float *scratch = static_cast<float *>(memory);
+    CHECK(cudaEventRecord(s.event, s.first));
+    if (!BUG)
+        CHECK(cudaStreamWaitEvent(s.second, s.event, 0));
+    produce<<<BLOCKS, THREADS, 0, s.second>>>(scratch, 1);
+    CHECK(cudaGetLastError());
+    CHECK(cudaStreamSynchronize(s.second));
+    expect_line(scratch, N, 1, 1);
+    CHECK(cudaFreeAsync(scratch, s.second));
+}
+
+// case: allocated_before_fill - the same, where the first use is no kernel
+// expect: race  cudaMemsetAsync  here:early_fill  cudaMallocAsync
+CASE(allocated_before_fill)
+{
+    Setting s;
+    void *memory;
+    CHECK(cudaMallocAsync(&memory, N * sizeof(float), s.first));
+    if (!BUG)
+        CHECK(cudaStreamSynchronize(s.first));
+    CHECK(cudaMemsetAsync(memory, 0, N * sizeof(float), s.second)); /* here: early_fill */
+    CHECK(cudaStreamSynchronize(s.second));
+    expect_line(static_cast<float *>(memory), N, 0, 0);
+    CHECK(cudaFree(memory));
+}
+
+static void CUDART_CB post(void *semaphore)
+{
+    sem_post(static_cast<sem_t *>(semaphore));
+}
+
+// case: host_function_not_awaited - the host does not wait for what a host function says
+// expect: race  kernel produce  here:produce  kernel consume  here:consume
+CASE(host_function_not_awaited)
+{
+    Setting s;
+    sem_t done;
+    sem_init(&done, 0, 0);
+    produce<<<BLOCKS, THREADS, 0, s.first>>>(s.a, 1);
+    CHECK(cudaGetLastError());
+    CHECK(cudaLaunchHostFunc(s.first, post, &done));
+    if (!BUG)
+        sem_wait(&done);
+    consume<<<BLOCKS, THREADS, 0, s.second>>>(s.b, s.a);
+    CHECK(cudaGetLastError());
+    CHECK(cudaDeviceSynchronize());
+    expect_line(s.b, N, 2, 2);
+    sem_destroy(&done);
+}
+
+static void CUDART_CB raise_flag(void *flag)
+{
+    static_cast<std::atomic<bool> *>(flag)->store(true);
+}
+
+// case: host_function_not_polled - the same with a flag, for which the host spins
+// expect: race  kernel produce  here:produce  kernel consume  here:consume
+CASE(host_function_not_polled)
+{
+    Setting s;
+    std::atomic<bool> done(false);
+    produce<<<BLOCKS, THREADS, 0, s.first>>>(s.a, 1);
+    CHECK(cudaGetLastError());
+    CHECK(cudaLaunchHostFunc(s.first, raise_flag, &done));
+    while (!BUG && !done)
+        continue;
+    consume<<<BLOCKS, THREADS, 0, s.second>>>(s.b, s.a);
+    CHECK(cudaGetLastError());
     CHECK(cudaDeviceSynchronize());
     expect_line(s.b, N, 2, 2);
 }

@@ -246,6 +246,22 @@ static void speeds(void **state)
     stand_clean();
 }
 
+/* Segments begin anew between two blocks of a kernel: what was before it is forgotten, what it
+ * does from then on is seen as ever. */
+static void segments_begin_anew(void **state)
+{
+    (void)state;
+    stand_config.schedule = SIM_FIFO;
+    uint64_t a = filled(), b = filled(), c = stand_alloc(0, WORDS * 4);
+    shadow_segments_reserve();
+    shadow_segments(UINT32_C(0xc0000000) - 4 - shadow_segments(0));
+    add(one, "add", a, b, c, WORDS);
+    assert_true(shadow_segments(0) < WORDS);
+    stand_clean();
+    stand_range(two, "copy", c + (WORDS - 1) * 4, 4, SIM_READ);
+    stand_only(SIM_RACE, "other side: add");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -255,6 +271,7 @@ int main(void)
         cmocka_unit_test_setup(one_of_many_kernels_wrote, begin),
         cmocka_unit_test_setup(wrong_addresses_are_refused, begin),
         cmocka_unit_test_setup(fast_mode_notes_nothing, begin),
+        cmocka_unit_test_setup(segments_begin_anew, begin),
         cmocka_unit_test_setup(speeds, begin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,7 +12,7 @@ enum { M = 72, N = 21, K = 34, AUX_LD = 128 };
 
 typedef struct {
     cublasLtEpilogue_t epilogue;
-    cudaDataType type;
+    cudaDataType in, type; /* of A and B; of all else */
     int batch;
     bool ta, tb, by_rows;
     double beta;
@@ -67,14 +67,15 @@ static bool is_dgelu(cublasLtEpilogue_t e)
 
 static Data data_new(const Case *t)
 {
-    size_t wide = bytes_of(t->type), batch = (size_t)t->batch;
+    size_t wide = bytes_of(t->type), narrow = bytes_of(t->in), batch = (size_t)t->batch;
     bool bits = is_relu(t->epilogue) || is_drelu(t->epilogue);
     Data d = {.a = M * K, .b = K * N, .d = M * N, .bias = M};
     d.aux = bits ? AUX_LD / 8 * N : AUX_LD * N * wide;
     size_t elements[6] = {d.a, d.b, d.d, d.d, M > N ? M : N, 0};
     for (int i = 0; i < 6; i++) {
-        d.bytes[i] = batch * (i < 5 ? elements[i] * wide : d.aux);
-        d.host[i] = numbers(t->type, d.bytes[i] / wide + 1);
+        d.bytes[i] = batch * (i < 2 ? elements[i] * narrow : i < 5 ? elements[i] * wide : d.aux);
+        d.host[i] =
+            i < 2 ? numbers(t->in, d.bytes[i] / narrow) : numbers(t->type, d.bytes[i] / wide + 1);
         d.device[i] = device_copy(d.host[i], d.bytes[i]);
     }
     return d;
@@ -88,12 +89,13 @@ static void data_free(Data *d)
     }
 }
 
-static cublasLtMatrixLayout_t layout(const Case *t, int rows, int cols, size_t stride)
+static cublasLtMatrixLayout_t layout(const Case *t, cudaDataType type, int rows, int cols,
+                                     size_t stride)
 {
     cublasLtMatrixLayout_t made;
     int32_t order = t->by_rows ? CUBLASLT_ORDER_ROW : CUBLASLT_ORDER_COL, batch = t->batch;
     int64_t offset = (int64_t)stride;
-    FINE(cublasLtMatrixLayoutCreate(&made, t->type, (uint64_t)rows, (uint64_t)cols,
+    FINE(cublasLtMatrixLayoutCreate(&made, type, (uint64_t)rows, (uint64_t)cols,
                                     t->by_rows ? cols : rows));
     FINE(
         cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_ORDER, &order, sizeof order));
@@ -140,9 +142,9 @@ static void multiply(const Case *t, Data *d)
     cublasLtMatmulHeuristicResult_t result;
     cublasLtMatmulPreference_t preference;
     cublasLtMatmulDesc_t desc = description(t, d);
-    cublasLtMatrixLayout_t a = layout(t, t->ta ? K : M, t->ta ? M : K, d->a);
-    cublasLtMatrixLayout_t b = layout(t, t->tb ? N : K, t->tb ? K : N, d->b);
-    cublasLtMatrixLayout_t c = layout(t, M, N, d->d);
+    cublasLtMatrixLayout_t a = layout(t, t->in, t->ta ? K : M, t->ta ? M : K, d->a);
+    cublasLtMatrixLayout_t b = layout(t, t->in, t->tb ? N : K, t->tb ? K : N, d->b);
+    cublasLtMatrixLayout_t c = layout(t, t->type, M, N, d->d);
     FINE(cublasLtMatmulPreferenceCreate(&preference));
     FINE(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                               &most, sizeof most));
@@ -171,13 +173,13 @@ static size_t at(const Case *t, int row, int column, int rows, int columns)
 static double left(const Case *t, const Data *d, int q, int i, int p)
 {
     size_t place = t->ta ? at(t, p, i, K, M) : at(t, i, p, M, K);
-    return element(d->host[0], t->type, (size_t)q * d->a + place);
+    return element(d->host[0], t->in, (size_t)q * d->a + place);
 }
 
 static double right(const Case *t, const Data *d, int q, int p, int j)
 {
     size_t place = t->tb ? at(t, j, p, N, K) : at(t, p, j, K, N);
-    return element(d->host[1], t->type, (size_t)q * d->b + place);
+    return element(d->host[1], t->in, (size_t)q * d->b + place);
 }
 
 static bool mask_bit(const Data *d, int q, int i, int j)
@@ -276,16 +278,22 @@ static void test_formulas(void **state)
         CUBLASLT_EPILOGUE_DRELU,    CUBLASLT_EPILOGUE_DRELU_BGRAD,
         CUBLASLT_EPILOGUE_DGELU,    CUBLASLT_EPILOGUE_DGELU_BGRAD,
         CUBLASLT_EPILOGUE_BGRADA,   CUBLASLT_EPILOGUE_BGRADB};
-    static const cudaDataType types[] = {CUDA_R_32F, CUDA_R_16BF, CUDA_R_16F};
+    static const cudaDataType types[][2] = {{CUDA_R_32F, CUDA_R_32F},
+                                            {CUDA_R_16BF, CUDA_R_16BF},
+                                            {CUDA_R_16F, CUDA_R_16F},
+                                            {CUDA_R_16BF, CUDA_R_32F},
+                                            {CUDA_R_16F, CUDA_R_32F}};
+    enum { TYPES = sizeof types / sizeof types[0] };
     (void)state;
     for (size_t i = 0; i < sizeof epilogues / sizeof epilogues[0]; i++)
-        for (int v = 0; v < 6; v++)
+        for (int v = 0; v < 2 * TYPES; v++)
             run((Case){.epilogue = epilogues[i],
-                       .type = types[v % 3],
-                       .batch = v < 3 ? 1 : 2,
+                       .in = types[v % TYPES][0],
+                       .type = types[v % TYPES][1],
+                       .batch = v < TYPES ? 1 : 2,
                        .ta = v & 1,
                        .tb = v & 2,
-                       .beta = v < 3 ? 0 : 0.5});
+                       .beta = v < TYPES ? 0 : 0.5});
 }
 
 static void test_rows(void **state)
@@ -293,6 +301,7 @@ static void test_rows(void **state)
     (void)state;
     for (int v = 0; v < 4; v++)
         run((Case){.epilogue = CUBLASLT_EPILOGUE_DEFAULT,
+                   .in = CUDA_R_32F,
                    .type = CUDA_R_32F,
                    .batch = v < 2 ? 1 : 2,
                    .ta = v & 1,
@@ -337,8 +346,9 @@ static void test_statuses(void **state)
     int64_t ld = M + 1;
     void *none = NULL;
     cublasLtMatmulDesc_t desc = description(&t, &d);
-    cublasLtMatrixLayout_t a = layout(&t, M, K, d.a), b = layout(&t, K, N, d.b);
-    cublasLtMatrixLayout_t c = layout(&t, M, N, d.d), wrong = layout(&t, M, N - 1, d.d);
+    cublasLtMatrixLayout_t a = layout(&t, t.type, M, K, d.a), b = layout(&t, t.type, K, N, d.b);
+    cublasLtMatrixLayout_t c = layout(&t, t.type, M, N, d.d),
+                           wrong = layout(&t, t.type, M, N - 1, d.d);
     cublasLtMatmulAlgo_t algorithm = {{0}};
     (void)state;
 #define MATMUL(c_layout, algo)                                                                     \

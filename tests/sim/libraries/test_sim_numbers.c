@@ -2,7 +2,7 @@
  * of element against their definitions. */
 #include "library_test.h"
 
-#include "half.h"
+#include "half_numbers.h"
 #include "nccl_world.h"
 
 /* Which of the type's values is nearest to `value`; of two, the one with an even mantissa. */
@@ -134,10 +134,30 @@ static void test_sums(void **state)
     assert_true(float_of_half(half) == 2050);
 }
 
+/* The larger and the smaller of a number and a NaN is the number. */
+static void test_not_a_number(void **state)
+{
+    const float numbers[3] = {NAN, 2, NAN};
+    const void *from[3] = {&numbers[0], &numbers[1], &numbers[2]};
+    const void *none[2] = {&numbers[0], &numbers[2]};
+    float out = 0;
+    (void)state;
+    for (int op = 0; op < 5; op++) {
+        bool gives_way = op == ncclMax || op == ncclMin;
+        for (int n = 2; n <= 3; n++) {
+            nccl_reduce(ncclFloat32, (ncclRedOp_t)op, n, from, 1, &out);
+            assert_true(gives_way ? out == 2 : isnan(out));
+        }
+        nccl_reduce(ncclFloat32, (ncclRedOp_t)op, 2, none, 1, &out);
+        assert_true(isnan(out));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_conversions), cmocka_unit_test(test_rounding),
-        cmocka_unit_test(test_reductions), cmocka_unit_test(test_sums)};
+        cmocka_unit_test(test_reductions), cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_not_a_number)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

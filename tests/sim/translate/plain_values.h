@@ -252,15 +252,19 @@ static inline float narrowed(char direction, double a)
     return directed(direction, a, 0);
 }
 
-static inline float tf32(float x)
+/* To 10 bits of mantissa: toward 'z'ero, or the nearest, ties to eve'n' or 'a'way from zero. */
+static inline float tf32(float x, char direction)
 {
     if (!isfinite(x))
         return x;
     int e;
     frexpf(x, &e);
     e = e < -125 ? -125 : e;
-    const double unit_of = ldexp(1, e - 11);
-    return (float)(copysign(floor(fabs((double)x) / unit_of + 0.5), (double)x) * unit_of);
+    const double unit_of = ldexp(1, e - 11), units = fabs((double)x) / unit_of;
+    const double whole = direction == 'z'   ? floor(units)
+                         : direction == 'n' ? even(units)
+                                            : floor(units + 0.5);
+    return (float)(copysign(whole, (double)x) * unit_of);
 }
 
 /* --------------------------------------------------------------------- halves */

@@ -2,9 +2,10 @@
  *
  *     test_hostile CUTS CHANGES FILE ...
  *
- * Each file is cut at CUTS places and changed CHANGES times: bytes, tokens, whole lines. The
- * copies are exactly as long as they say. This program is always built with sanitizers, which
- * end it at the first step outside of memory; alarm() ends it when something does not return.
+ * Long chains come first. Then each file is cut at CUTS places and changed CHANGES times: bytes,
+ * tokens, whole lines. The copies are exactly as long as they say. This program is always built
+ * with sanitizers, which end it at the first step outside of memory; alarm() ends it when something
+ * does not return.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,6 +60,32 @@ static void translate_copy(const char *text, size_t size)
     free(copy);
 }
 
+/* Long chains: what a thing that calls itself for each of them would not survive. */
+static void translate_deep(int pointers, int calls)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    if (!out)
+        exit(1);
+    fputs(".version 9.0\n.target sm_80\n.address_size 64\n.visible .entry p(.param .u64", out);
+    for (int i = 0; i < pointers; i++)
+        fputs(".ptr", out);
+    fputs(" p_p)\n{ ret; }\n.func f0()\n{ ret; }\n", out);
+    for (int i = 1; i < calls; i++)
+        fprintf(out, ".func f%d()\n{ call f%d; ret; }\n", i, i - 1);
+    fprintf(out, ".visible .entry k()\n{ call f%d; ret; }\n", calls - 1);
+    if (fclose(out) != 0)
+        exit(1);
+    const int before = parsed;
+    translate(text, size);
+    free(text);
+    if (parsed == before) {
+        printf("chains of %d and %d are refused\n", pointers, calls);
+        exit(1);
+    }
+}
+
 /* Numbers, words and marks that mean something, where they do not belong. */
 static const char *const WORDS[] = {"4294967295", "18446744073709551615",
                                     "-1",         "0",
@@ -82,7 +109,9 @@ static const char *const WORDS[] = {"4294967295", "18446744073709551615",
                                     ".entry",     ".func",
                                     ".loc",       ".file",
                                     "1048577",    ".local",
-                                    "cp.async",   "%r"};
+                                    "cp.async",   "%r",
+                                    ".m16n8k16",  ".x4",
+                                    ".bf16",      ".tf32"};
 
 static void change(char *text, size_t *size, size_t room)
 {
@@ -131,6 +160,7 @@ int main(int argc, char **argv)
     if (argc < 4)
         return 2;
     const size_t cuts = strtoul(argv[1], NULL, 10), changes = strtoul(argv[2], NULL, 10);
+    translate_deep(1000000, 2000);
     for (int i = 3; i < argc; i++) {
         size_t size;
         char *text = read_file(argv[i], &size);

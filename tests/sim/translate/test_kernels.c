@@ -231,6 +231,10 @@ static void test_unknown(void **state)
     static const char *const cases[][3] = {
         {"unknown_opcode", "wgmma.fence.sync.aligned", "model.cu:77"},
         {"unknown_modifier", "add.rn.new.f32", "model.cu:78"},
+        {"unknown_product", "mma.sync.aligned.m8n8k4", "model.cu:80"},
+        {"unknown_fragment", "wmma.load.a.sync.aligned.row.m16n16k8", "model.cu:81"},
+        {"unknown_literal", "add.f16", "model.cu:82"},
+        {"unknown_parameters", "32764 bytes of parameters", "unknown_parameters"},
         {"unknown_in_call", "tex.1d.v4.f32.s32", "reaches_unknown (/home/someone/model.cu:79)"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const SimKernelTable *kernel = stand_kernel(table, cases[i][0]);
@@ -240,6 +244,17 @@ static void test_unknown(void **state)
         assert_non_null(strstr(kernel->unknown, cases[i][1]));
         assert_non_null(strstr(kernel->unknown, cases[i][2]));
     }
+}
+
+/* What they compute is the samples' business: here is but one lane. */
+static void test_products(void **state)
+{
+    (void)state;
+    const SimKernelTable *kernel = stand_kernel(table, "products");
+    assert_non_null(kernel);
+    assert_null(kernel->unknown);
+    assert_non_null(kernel->run);
+    assert_int_equal(kernel->shared_bytes, 2048);
 }
 
 /* The user's own innermost line: not a header of the toolkit's, not line 0. */
@@ -282,6 +297,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_print),    cmocka_unit_test(test_async_copies),
         cmocka_unit_test(test_specials), cmocka_unit_test(test_trap),
         cmocka_unit_test(test_unknown),  cmocka_unit_test(test_places),
+        cmocka_unit_test(test_products),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
-/* half.h - the 16-bit floats: bits in, float out, and back, rounded to the nearest even. */
-#ifndef MDL_SIM_HALF_H
-#define MDL_SIM_HALF_H
+/* half_numbers.h - the 16-bit floats: bits in, float out, and back, rounded to the nearest even. */
+#ifndef MDL_SIM_HALF_NUMBERS_H
+#define MDL_SIM_HALF_NUMBERS_H
 
 #include <stdint.h>
 #include <string.h>
