@@ -70,7 +70,8 @@ MDL_DEVICE float delta_here(const Backward<To, From> &v, int64_t head, int64_t q
     return sum;
 }
 
-/* run(v) for all key/value heads, some at a time: v.a.first_head and so many. */
+/* run(v, first, count) for all key/value heads, `count` at a time; first_head counts query heads.
+ */
 template <class To, class From, class Run>
 static int backward_in_pieces(const Gpu *gpu, Backward<To, From> v, int64_t heads, Run run)
 {
@@ -95,5 +96,10 @@ static int backward_in_pieces(const Gpu *gpu, Backward<To, From> v, int64_t head
     }
     return 0;
 }
+
+typedef Backward<Halves, ConstHalves> BackwardHalf;
+
+/* In f16, of so many key/value heads, those of all samples. */
+int attention_backward_f16(const Gpu *gpu, const BackwardHalf &b, int64_t heads);
 
 #endif

@@ -1,5 +1,4 @@
-/* attention_cut_half.cu - as attention_cut.cu, of 16-bit numbers. */
-#define ATTENTION_ROOM 300
+/* attention_cut_half.cu - as attention_cut.cu, in bf16. */
+#define ATTENTION_ROOM 200
 #define gpu_attention_backward_half gpu_attention_backward_half_cut
-#define attention_backward_wide attention_backward_wide_cut
-#include "attention_backward_half.cu"
+#include "attention_backward_bf16.cu"

@@ -1,4 +1,4 @@
-/* attention_backward_half.cu - gradients of scaled dot-product attention, of 16-bit numbers.
+/* attention_backward_half.cuh - gradients of scaled dot-product attention, of 16-bit numbers.
  *
  * As attention_backward.cu, with products by tensor cores (attention_mma.cuh): a warp has 16 keys
  * with their values, or 16 queries with their rows of dout, in registers; of the other sequence 32
@@ -9,14 +9,15 @@
  * Of heads wider than 128 both operands come 64 columns at a time, and results are computed in
  * slices of 128 columns, each of which computes weights and ds anew.
  */
+#ifndef MDL_ATTENTION_BACKWARD_HALF_CUH
+#define MDL_ATTENTION_BACKWARD_HALF_CUH
+
 #include "attention_back.cuh"
 #include "attention_mma.cuh"
 
 /* What is computed of a tile: of keys, dk (from ds), dv (from the weights), or both; of queries,
  * dq. */
 enum { OF_DS = 1, OF_WEIGHTS = 2, BOTH = 3 };
-
-typedef Backward<Halves, ConstHalves> BackwardHalf;
 
 /* Blocks of a multiprocessor that there are registers for. */
 static constexpr int blocks_for(int d, int what)
@@ -303,7 +304,8 @@ static int launch(const Gpu *gpu, BackwardHalf v, int64_t heads, Kernel kernel)
                      });
 }
 
-template <HalfKind KIND> static int backward(const Gpu *gpu, const BackwardHalf &all, int64_t heads)
+template <HalfKind KIND>
+static int backward_half(const Gpu *gpu, const BackwardHalf &all, int64_t heads)
 {
     return backward_in_pieces(gpu, all, heads, [&](BackwardHalf v, int64_t first, int64_t count) {
         const int64_t query_heads = count * v.a.group, width = v.a.width;
@@ -325,30 +327,4 @@ template <HalfKind KIND> static int backward(const Gpu *gpu, const BackwardHalf 
     });
 }
 
-extern "C" int gpu_attention_backward_half(const Gpu *gpu, HalfKind kind, half16 *dq, half16 *dk,
-                                           half16 *dv, const half16 *dout, const half16 *q,
-                                           const half16 *k, const half16 *v, const half16 *o,
-                                           const float *lse, const Attention *a)
-{
-    if (attention_is_empty(a))
-        return 0;
-    if (!attention_fits(a))
-        return (int)cudaErrorInvalidValue;
-    const bool vector = attention_is_vector(a, 8, dq, dk, dv, dout, q, k, v, o);
-    BackwardHalf b = {attention_shape(a, vector),
-                      {dq, kind},
-                      {dk, kind},
-                      {dv, kind},
-                      {dout, kind},
-                      {q, kind},
-                      {k, kind},
-                      {v, kind},
-                      {o, kind},
-                      lse,
-                      NULL,
-                      0};
-    b.a.slices = (int)ceil_div(a->width, WIDE);
-    const int64_t heads = a->B * a->kv_heads;
-    return kind == HALF_BF16 ? backward<HALF_BF16>(gpu, b, heads)
-                             : backward<HALF_F16>(gpu, b, heads);
-}
+#endif
