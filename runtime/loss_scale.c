@@ -23,15 +23,17 @@ void loss_scale_start(Trainer *t)
 bool loss_scale_decide(Trainer *t, bool finite)
 {
     LossScale *s = &t->scale;
+    if (!t->model->loss_scaled)
+        return finite;
     if (finite) {
         s->updates++;
-        if (++s->good == GOOD_STEPS && s->factor < most_scale) {
-            s->factor *= 2;
+        if (++s->good >= GOOD_STEPS) {
+            s->factor = fmin(2 * s->factor, most_scale);
             s->good = 0;
         }
         return true;
     }
-    if (!t->model->loss_scaled || s->factor <= least_scale)
+    if (s->factor <= least_scale)
         return false;
     s->factor /= 2;
     s->good = 0;

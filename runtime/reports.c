@@ -141,10 +141,9 @@ static void clip_scale_set(Stage *s)
     slot->scale = t->scale.factor;
     const double norm = norm_of(t, s->norm) / slot->scale, most = t->model->clip_norm;
     const double clip = most > 0 ? fmin(1, most / (norm + 1e-6)) : 1;
-    t->skip = slot->skipped = !isfinite(norm);
-    t->clip_scale = loss_scale_decide(t, isfinite(norm)) ? clip / slot->scale : NAN;
-    if (t->skip && !isnan(t->clip_scale))
-        t->clip_scale = 0;
+    const bool goes_on = loss_scale_decide(t, isfinite(norm));
+    t->skip = slot->skipped = goes_on && !isfinite(norm);
+    t->clip_scale = goes_on ? clip / slot->scale : NAN;
 }
 
 /* The last to come sums for all, so every stage scales by one number and nobody reads the
@@ -154,7 +153,7 @@ int clip_exchange(Stage *s)
     Trainer *t = s->trainer;
     TRY(stages_meet(s, clip_scale_set, "clipping"));
     /* No other meeting begins without this stage. */
-    if (isnan(t->clip_scale) || (t->skip && !t->model->loss_scaled)) {
+    if (isnan(t->clip_scale)) {
         char place[TEXT_PLACE];
         return stage_fail(s,
                           "%s: the gradient of %s is not finite; nothing was updated; a lower "

@@ -138,6 +138,56 @@ static void numbers_are_printed(void **state)
     assert_true(size_product(&n, none, 1) && n == 0);
 }
 
+static Trainer *scaled_trainer(bool scaled)
+{
+    static const MdlModel models[2] = {{.loss_scaled = false}, {.loss_scaled = true}};
+    Trainer *t = calloc(1, sizeof *t);
+    assert_non_null(t);
+    t->model = &models[scaled];
+    loss_scale_start(t);
+    return t;
+}
+
+static void without_a_loss_scale_it_is_one(void **state)
+{
+    (void)state;
+    Trainer *t = scaled_trainer(false);
+    for (int i = 0; i < 5000; i++) {
+        assert_true(loss_scale_decide(t, true));
+        assert_true(t->scale.factor == 1);
+    }
+    assert_false(loss_scale_decide(t, false));
+    assert_true(t->scale.factor == 1);
+    free(t);
+}
+
+static void the_loss_scale_halves_and_doubles(void **state)
+{
+    (void)state;
+    Trainer *t = scaled_trainer(true);
+    assert_true(t->scale.factor == 65536);
+    for (int i = 0; i < 1999; i++)
+        assert_true(loss_scale_decide(t, true));
+    assert_true(t->scale.factor == 65536 && t->scale.updates == 1999);
+    assert_true(loss_scale_decide(t, true));
+    assert_true(t->scale.factor == 131072 && t->scale.updates == 2000);
+    for (int i = 0; i < 1999; i++)
+        assert_true(loss_scale_decide(t, true));
+    assert_true(loss_scale_decide(t, false)); /* which breaks the row, and is no update */
+    assert_true(t->scale.factor == 65536 && t->scale.updates == 3999);
+    assert_true(loss_scale_decide(t, true));
+    assert_true(t->scale.factor == 65536);
+    int halved = 0;
+    while (loss_scale_decide(t, false))
+        halved++;
+    assert_int_equal(halved, 26); /* to 2^-10, where there is no way on */
+    t->scale.factor = 0x1p40;
+    t->scale.good = 1999;
+    assert_true(loss_scale_decide(t, true));
+    assert_true(t->scale.factor == 0x1p40);
+    free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -148,6 +198,8 @@ int main(void)
         cmocka_unit_test(initial_values_are_distributed),
         cmocka_unit_test(initial_values_are_keyed),
         cmocka_unit_test(numbers_are_printed),
+        cmocka_unit_test(without_a_loss_scale_it_is_one),
+        cmocka_unit_test(the_loss_scale_halves_and_doubles),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
