@@ -1,6 +1,6 @@
-/* cost_gpu.c - what every row of ops.def launches and moves on a GPU, and a device's whole step.
+/* cost_gpu.c - what every row of ops.def launches and moves on a GPU.
  *
- * In:  the Program: calls with the shapes of their operands, and the list of a step's actions.
+ * In:  the Program: calls with the shapes of their operands.
  * Out: sums of launches, products and bytes.
  *
  * A rule hands the arguments that the emitted call has (emit_ops.c, emit_tensors.c) to the
@@ -64,6 +64,12 @@ static int64_t rows(const Case *c, const Ref *r)
 static double bytes_of(const Case *c, const Ref *r)
 {
     return r->buffer == NONE ? 0 : (double)value_bytes(c->p, r->value);
+}
+
+static int element_bytes(const Case *c, const Ref *r)
+{
+    const Dtype t = value_of(c, r)->type;
+    return t == DT_U8 ? 1 : dtype_is_half(t) ? GPU_HALF : GPU_FLOAT;
 }
 
 static bool has_input(const Case *c, int i)
@@ -218,22 +224,25 @@ static void gpu_avgpool2d_dx(Case *c)
     tally_avgpool2d_dx(&c->t, &s, c->least);
 }
 
-/* Rows of the last dimension; x, and on the way back dy, are read by rows. */
-static void norm_rows(Case *c, const Ref *x, int64_t inputs, int64_t weights)
+/* Rows of the last dimension. Where they are long, what comes in is read again: forward x, as
+ * pieces meet the weights once; on the way back dy, x and w. */
+static void norm_rows(Case *c, const Ref *x, int inputs)
 {
-    int64_t n = last_dim(&value_of(c, x)->shape);
-    tally_norm(&c->t, rows(c, x), n, n % 4 == 0, inputs, weights, c->least);
+    const int64_t n = last_dim(&value_of(c, x)->shape);
+    double again = 0;
+    for (int i = 0; i < inputs; i++)
+        again += bytes_of(c, &c->call->in[i]);
+    tally_norm(&c->t, rows(c, x), n, n % 4 == 0, again, c->least);
 }
 
-/* Forward, pieces of long rows meet the weights once; on the way back in both passes. */
 static void gpu_layernorm(Case *c)
 {
-    norm_rows(c, &c->call->in[0], 1, 0);
+    norm_rows(c, &c->call->in[0], 1);
 }
 
 static void gpu_layernorm_dx(Case *c)
 {
-    norm_rows(c, &c->call->in[1], 2, last_dim(in_shape(c, 1)));
+    norm_rows(c, &c->call->in[1], 3);
 }
 
 static void norm_weights(Case *c, bool bias)
@@ -253,22 +262,25 @@ static void gpu_rmsnorm_dw(Case *c)
 }
 
 /* A row: the channels of a group of a sample. */
-static void norm_groups(Case *c, const Ref *x, int64_t inputs, int64_t weights)
+static void norm_groups(Case *c, const Ref *x, int inputs)
 {
     int64_t count = batch_of(c, x) * c->op->attr.groups, channels = value_of(c, x)->shape.dim[0];
     int64_t inner = shape_count(&value_of(c, x)->shape) / channels;
-    tally_norm(&c->t, count, channels / c->op->attr.groups * inner, inner % 4 == 0, inputs, weights,
+    double again = 0;
+    for (int i = 0; i < inputs; i++)
+        again += bytes_of(c, &c->call->in[i]);
+    tally_norm(&c->t, count, channels / c->op->attr.groups * inner, inner % 4 == 0, again,
                c->least);
 }
 
 static void gpu_groupnorm(Case *c)
 {
-    norm_groups(c, &c->call->in[0], 1, 0);
+    norm_groups(c, &c->call->in[0], 1);
 }
 
 static void gpu_groupnorm_dx(Case *c)
 {
-    norm_groups(c, &c->call->in[1], 2, in_shape(c, 1)->dim[0]);
+    norm_groups(c, &c->call->in[1], 3);
 }
 
 static void gpu_groupnorm_dw(Case *c)
@@ -321,7 +333,9 @@ static void gpu_attention_dx(Case *c)
         heads *= q->dim[i];
     const int64_t fit = GPU_ROOM / (group * t), most = fit > 0 ? fit : heads;
     const double out = bytes_of(c, &c->call->in[0]) + bytes_of(c, &c->call->in[c->call->nin - 2]);
-    tally_kernels(&c->t, ceil_div(heads, most) * (fit > 0 ? 3 : 2),
+    const int64_t width = last_dim(q) / c->op->attr.heads / (packed ? 3 : 1);
+    const bool apart = c->t.in == GPU_HALF && width > 64 && width <= 128; /* dk and dv */
+    tally_kernels(&c->t, ceil_div(heads, most) * ((fit > 0 ? 3 : 2) + apart),
                   2 * c->least + out + 2 * read_again(c, 1, packed));
 }
 
@@ -402,7 +416,7 @@ static void copy_part(Case *c, const Ref *whole, const Ref *part, int64_t from, 
         sp[0] = 0; /* the same for every sample */
     }
     int64_t offset = from * sw[c->op->attr.a + 1];
-    int size = value_of(c, whole)->type == DT_U8 ? 1 : GPU_FLOAT;
+    int size = element_bytes(c, whole);
     if (to_whole)
         tally_copy(&c->t, rank, dp, sw, sp, offset, 0, size);
     else
@@ -449,8 +463,7 @@ static void gpu_transpose(Case *c)
     int64_t between = sx[a];
     sx[a] = sx[b];
     sx[b] = between;
-    tally_copy(&c->t, rank, dy, sy, sx, 0, 0,
-               value_of(c, &c->call->out[0])->type == DT_U8 ? 1 : GPU_FLOAT);
+    tally_copy(&c->t, rank, dy, sy, sx, 0, 0, element_bytes(c, &c->call->out[0]));
 }
 
 /* Shares the storage of its operand; never a call. */
@@ -480,7 +493,7 @@ static GpuRule *const gpu_rules[OP_COUNT] = {
 #include "ops.def"
 };
 
-/* ------------------------------------------------------------------------- a step */
+/* ------------------------------------------------------------------------- a call */
 
 /* A tail is a kernel of its own behind the operation's; leaves in c->least what that one moves. */
 static void add_tail(Case *c)
@@ -499,10 +512,14 @@ static void add_tail(Case *c)
     c->least = first;
 }
 
-static void add_call(Arena *a, const Program *p, const Device *d, const Call *call, bool first,
-                     int64_t times, GpuWork *to)
+void tally_call(Arena *a, const Program *p, const Device *d, const Call *call, bool first,
+                int64_t times, GpuWork *to)
 {
-    Case c = {.p = p, .d = d, .call = call, .first = first, .t = {a, to, OP_NONE, times}};
+    Case c = {.p = p,
+              .d = d,
+              .call = call,
+              .first = first,
+              .t = {a, to, OP_NONE, times, GPU_FLOAT, GPU_FLOAT}};
     switch (call->kind) {
     case CALL_LOAD:
     case CALL_LOSS:
@@ -513,6 +530,9 @@ static void add_call(Arena *a, const Program *p, const Device *d, const Call *ca
     case CALL_OP:
         c.op = &p->graph->ops.at[call->op];
         c.t.op = c.op->kind;
+        if (call->nin > 0)
+            c.t.in = element_bytes(&c, &call->in[0]);
+        c.t.out = element_bytes(&c, &call->out[0]);
         c.least = least_of_call(&c);
         to->least += c.least * (double)times;
         if (has_tail(c.op))
@@ -525,78 +545,6 @@ static void add_call(Arena *a, const Program *p, const Device *d, const Call *ca
 GpuWork cost_gpu_call(Arena *a, const Program *p, const Device *d, const Call *call, bool first)
 {
     GpuWork work = {0};
-    add_call(a, p, d, call, first, 1, &work);
+    tally_call(a, p, d, call, first, 1, &work);
     return work;
-}
-
-static void add_run(Arena *a, const Program *p, const Device *d, const Run *run, bool first,
-                    int64_t times, GpuWork *to)
-{
-    for (int i = 0; times > 0 && i < run->steps.n; i++) {
-        const Step *s = &run->steps.at[i];
-        for (int n = s->first; n < s->first + s->ncalls; n++)
-            add_call(a, p, d, &run->calls.at[n], first, times * s->turns, to);
-    }
-}
-
-/* The optimizer, sums of squares before it, and sums of the gradients of one weight's uses. */
-static void add_update(const Program *p, const Device *d, ActionKind kind, Tally *t)
-{
-    for (int i = 0; i < d->weights.n; i++) {
-        const WeightRun *r = &d->weights.at[i];
-        int64_t n = shape_count(&p->graph->weights.at[r->weight].shape);
-        if (r->ngrads == 0)
-            continue;
-        Tally each = *t;
-        each.times = r->count;
-        if (kind == ACT_REDUCE)
-            each.times *= r->ngrads - 1;
-        /* gradient, weight and weight; states are read and written, too */
-        int tensors = kind == ACT_CLIP ? 1 : kind == ACT_REDUCE ? 3 : 3 + 2 * r->nstates;
-        double once = GPU_FLOAT * (double)n * tensors + (kind == ACT_REDUCE ? 0 : GPU_SQUARES);
-        if (kind == ACT_REDUCE)
-            tally_kernels(&each, 1, once);
-        else
-            tally_update(&each, n, once);
-        t->work->least += once * (double)each.times;
-    }
-}
-
-GpuWork cost_gpu_device(Arena *a, const Program *p, int device)
-{
-    const Device *d = &p->devices.at[device];
-    const ActionList *list = &d->train;
-    GpuWork work = {.copies = p->graph->weights.n > 0}; /* the squares of all gradients */
-    int *runs = ARENA_ARRAY(a, int, p->chunks.n *RUN_KINDS * 2);
-    for (int i = 0; i < list->actions.n; i++) {
-        const Action *x = &list->actions.at[i];
-        Tally t = {a, &work, OP_NONE, 1};
-        if (x->kind == ACT_RUN)
-            runs[(x->chunk * RUN_KINDS + (int)x->run) * 2 + (x->m > 0)]++;
-        else if (x->kind == ACT_REDUCE || x->kind == ACT_CLIP || x->kind == ACT_UPDATE)
-            add_update(p, d, x->kind, &t);
-        work.copies += x->kind == ACT_CLIP; /* the squares, before the update */
-    }
-    for (int i = 0; i < p->chunks.n * RUN_KINDS; i++) {
-        const Run *run = &p->chunks.at[i / RUN_KINDS].run[i % RUN_KINDS];
-        add_run(a, p, d, run, true, runs[2 * i], &work);
-        add_run(a, p, d, run, false, runs[2 * i + 1], &work);
-    }
-    return work;
-}
-
-int64_t cost_gpu_bytes(double bytes)
-{
-    return bytes < 9e18 ? (int64_t)bytes : INT64_MAX;
-}
-
-double cost_gpu_gemm_flops(const GpuGemm *g)
-{
-    return 2.0 * (double)g->m * (double)g->n * (double)g->k * (double)g->batch * (double)g->calls;
-}
-
-const char *cost_gpu_gemm_by(GemmBy by)
-{
-    static const char *const names[] = {"cuBLAS", "cuBLASLt", "kernel"};
-    return names[by];
 }

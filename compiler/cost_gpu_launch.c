@@ -62,7 +62,7 @@ static void tally_multiply(Tally *t, int64_t m, int64_t n, int64_t k, int64_t ba
     double b = (double)k * (double)n * (double)(same_b ? 1 : batch);
     double c = (double)m * (double)n * (double)batch * (accumulate ? 2 : 1);
     tally_gemm(t, GEMM_CUBLAS, m, n, k, batch);
-    tally_kernels(t, 0, GPU_FLOAT * (a + b + c));
+    tally_kernels(t, 0, t->in * (a + b) + t->out * c);
 }
 
 void tally_product(Tally *t, int64_t m, int64_t n, int64_t k, bool accumulate)
@@ -78,14 +78,16 @@ void tally_linear(Tally *t, int64_t rows, int64_t n, int64_t k, bool bias)
         tally_product(t, rows, n, k, false);
         return;
     }
+    if (t->in == GPU_HALF) /* rounds the bias */
+        tally_kernels(t, 1, (GPU_FLOAT + GPU_HALF) * (double)n);
     if (rows >= LT_MOST || n >= LT_MOST || k >= LT_MOST) { /* the bias goes first */
-        tally_kernels(t, 1, GPU_FLOAT * ((double)n + (double)rows * (double)n));
+        tally_kernels(t, 1, t->out * ((double)n + (double)rows * (double)n));
         tally_product(t, rows, n, k, true);
         return;
     }
-    double read = (double)rows * (double)k + (double)k * (double)n + (double)n;
+    double read = (double)rows * (double)k + (double)k * (double)n;
     tally_gemm(t, GEMM_CUBLASLT, rows, n, k, 1);
-    tally_kernels(t, 0, GPU_FLOAT * (read + (double)rows * (double)n));
+    tally_kernels(t, 0, t->in * read + t->out * ((double)n + (double)rows * (double)n));
 }
 
 typedef struct {
@@ -118,6 +120,35 @@ static void dims_remove(Dims *d, int at)
     }
 }
 
+/* Sums that are added up in scratch and rounded, some of the batch or some rows at a time; close:
+ * the results of the batch lie side by side. */
+static void tally_rounded_sums(Tally *t, int64_t m, int64_t n, int64_t k, int64_t batch,
+                               bool same_a, bool same_b, int64_t sums, bool close)
+{
+    const int64_t rows = m * n <= GPU_ROOM ? m : GPU_ROOM / n;
+    const int64_t some = m * n <= GPU_ROOM ? GPU_ROOM / (m * n) : 1;
+    Pieces counts[2], heights[2];
+    if (rows == 0)
+        return;
+    cut_pieces(batch, some, counts);
+    cut_pieces(m, rows, heights);
+    for (int c = 0; c < 2; c++)
+        for (int h = 0; h < 2; h++) {
+            Tally first = *t, others;
+            first.out = GPU_FLOAT;
+            first.times *= counts[c].count * heights[h].count;
+            if (first.times == 0)
+                continue;
+            const int64_t size = counts[c].size, height = heights[h].size;
+            others = first;
+            others.times *= sums - 1;
+            tally_multiply(&first, height, n, k, size, same_a, same_b, false);
+            tally_multiply(&others, height, n, k, size, same_a, same_b, true);
+            tally_kernels(&first, close && height == m ? 1 : size,
+                          (GPU_FLOAT + GPU_HALF) * (double)size * (double)height * (double)n);
+        }
+}
+
 /* Dimensions become rows of A, or longer sums, or cuBLAS's batch; the host loops over the rest. */
 void tally_matmul(Tally *t, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
                   const ProductBatch *batch, bool accumulate)
@@ -142,14 +173,20 @@ void tally_matmul(Tally *t, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
         if (kept.dim[i] <= INT_MAX && (longest < 0 || kept.dim[i] >= kept.dim[longest]))
             longest = i;
     int64_t count = 1;
-    bool same_a = false, same_b = false;
+    bool same_a = false, same_b = false, close = true;
     if (longest >= 0) {
         count = kept.dim[longest];
+        close = kept.c[longest] == m * n;
         same_a = kept.a[longest] == 0, same_b = kept.b[longest] == 0;
         dims_remove(&kept, longest);
     }
-    Tally first = *t, others = *t;
+    Tally first = *t, others;
     first.times *= kept.count;
+    if (t->out == GPU_HALF && summed.count > 1) {
+        tally_rounded_sums(&first, m, n, k, count, same_a, same_b, summed.count, close);
+        return;
+    }
+    others = first;
     tally_multiply(&first, m, n, k, count, same_a, same_b, accumulate);
     others.times = first.times * (summed.count - 1);
     if (others.times > 0)
@@ -161,8 +198,7 @@ void tally_matmul(Tally *t, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
 enum { WARP = 32, PIECE_WARPS = 8, MOST_PARTS = 512, NORM_BLOCK = 256, NORM_ROWS = 16 };
 enum { PART_SUMS = 8 /* bytes that a piece of a row leaves in scratch */ };
 
-void tally_norm(Tally *t, int64_t rows, int64_t n, bool vector, int64_t inputs, int64_t weights,
-                double once)
+void tally_norm(Tally *t, int64_t rows, int64_t n, bool vector, double again, double once)
 {
     int64_t kept = vector ? 32 : 8, longest = vector ? 32 * WARP * kept / 2 : 8 * WARP * kept;
     if (n <= longest) {
@@ -173,7 +209,6 @@ void tally_norm(Tally *t, int64_t rows, int64_t n, bool vector, int64_t inputs, 
     int64_t most = GPU_KERNEL_SCRATCH / PART_SUMS / pieces;
     if (most == 0)
         return;
-    double again = GPU_FLOAT * ((double)inputs * (double)rows * (double)n + (double)weights);
     double sums = 2 * PART_SUMS * (double)rows * (double)pieces;
     tally_kernels(t, 2 * ceil_div(rows, most), once + again + sums);
 }
@@ -210,7 +245,9 @@ void tally_softmax(Tally *t, int64_t n, double again, double once)
 void tally_dropout(Tally *t, int64_t samples, int64_t n, double once)
 {
     enum { LANES = 16, ELEMENTS = 64 };
-    int64_t most = GPU_INDEX_MOST / (ceil_div(n, ELEMENTS) * LANES / (n % 4 == 0 ? 4 : 1));
+    int64_t vector = t->in == GPU_HALF ? 8 : 4;
+    int64_t most =
+        GPU_INDEX_MOST / (ceil_div(n, ELEMENTS) * LANES / (n % vector == 0 ? vector : 1));
     if (most > 0)
         tally_kernels(t, ceil_div(samples, most), once);
 }
@@ -277,8 +314,9 @@ void tally_reduce(Tally *t, int rank, const int64_t *dim, unsigned mask, double 
 {
     Reduction r = plan_reduction(rank, dim, mask);
     int64_t parts = 1, launches = 1, outs = r.kept * (r.across ? r.run : 1);
+    int64_t vector = t->in == GPU_HALF ? 8 : 4;
     if (r.across && r.reduced > FEW) {
-        int64_t width = 1, columns = r.run % 4 == 0 ? r.run / 4 : r.run;
+        int64_t width = 1, columns = r.run % vector == 0 ? r.run / vector : r.run;
         while (width < columns && width < WARP)
             width *= 2;
         int64_t tiles = ceil_div(r.reduced, REDUCE_ROWS * REDUCE_BLOCK / width);
@@ -288,7 +326,8 @@ void tally_reduce(Tally *t, int rank, const int64_t *dim, unsigned mask, double 
             launches = 2 * ceil_div(r.kept, GPU_ROOM / (parts * r.run));
     } else if (!r.across && r.reduced * r.run > REDUCE_SHORT) {
         int64_t all = r.reduced * r.run;
-        parts = ceil_div(all, most_of(CHUNK, ceil_div(ceil_div(all, MOST_CHUNKS), 4) * 4));
+        parts =
+            ceil_div(all, most_of(CHUNK, ceil_div(ceil_div(all, MOST_CHUNKS), vector) * vector));
         launches = parts > 1 ? 2 : 1;
     }
     double sums = parts > 1 ? 2 * GPU_FLOAT * (double)outs * (double)parts : 0;
@@ -379,11 +418,29 @@ void tally_copy(Tally *t, int rank, const int64_t *dim, const int64_t *ys, const
 
 /* -------------------------------------------------------------------- optimizers */
 
-void tally_update(Tally *t, int64_t n, double once)
+enum { TILES_MOST = 2048, TILE_LEAST = 4096 }; /* of a weight */
+enum { TABLE_WEIGHTS = 70, TABLE_SUMS = 336 }; /* of a launch */
+
+void tally_update_weight(UpdateTally *u, int64_t n, double once)
 {
-    enum { PARTS = 2048, LEAST = 4096 };
-    int64_t part = most_of(LEAST, ceil_div(ceil_div(n, PARTS), LEAST) * LEAST);
-    int64_t parts = ceil_div(n, part);
-    tally_kernels(t, parts > 1 ? 2 : 1,
-                  parts > 1 ? once + 2.0 * GPU_SQUARES * (double)parts : once);
+    int64_t tile = most_of(TILE_LEAST, ceil_div(ceil_div(n, TILES_MOST), TILE_LEAST) * TILE_LEAST);
+    int64_t tiles = most_of(1, ceil_div(n, tile));
+    if (u->sums + u->tiles + tiles > GPU_KERNEL_SCRATCH / GPU_SQUARES || u->several == TABLE_SUMS) {
+        tally_update_end(u);
+    } else if (u->count == TABLE_WEIGHTS) {
+        tally_kernels(&u->t, 1, 0);
+        u->sums += u->tiles;
+        u->tiles = u->count = 0;
+    }
+    bool sum = tiles > 1 && !u->rounds;
+    u->several += sum;
+    u->count++;
+    u->tiles += tiles;
+    tally_kernels(&u->t, 0, sum ? once + 2.0 * GPU_SQUARES * (double)tiles : once);
+}
+
+void tally_update_end(UpdateTally *u)
+{
+    tally_kernels(&u->t, (u->count > 0) + (u->several > 0), 0);
+    u->count = u->several = u->tiles = u->sums = 0;
 }

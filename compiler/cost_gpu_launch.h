@@ -6,18 +6,21 @@
 #include "cost_gpu.h"
 
 enum {
-    GPU_FLOAT = 4,                             /* bytes */
+    GPU_FLOAT = 4, /* bytes */
+    GPU_HALF = 2,
     GPU_SQUARES = 8,                           /* of a sum of squares */
     GPU_ROOM = GPU_KERNEL_SCRATCH / GPU_FLOAT, /* floats in the scratch of kernels */
     GPU_INDEX_MOST = 0x7ffffc00                /* common.cuh: elements of a launch */
 };
 
-/* Where the numbers of a call go, `times` over. */
+/* Where the numbers of a call go, `times` over; bytes of an element of its first operand and of
+ * its first result, which are 2 where the kernel is one of gpu_half.h. */
 typedef struct {
     Arena *arena;
     GpuWork *work;
     OpKind op;
     int64_t times;
+    int in, out;
 } Tally;
 
 static inline int64_t ceil_div(int64_t a, int64_t b)
@@ -47,6 +50,9 @@ static inline void cut_pieces(int64_t n, int64_t most, Pieces cut[2])
     cut[1] = (Pieces){n % most, n % most != 0};
 }
 
+/* What one call does, `times` over (cost_gpu.c). */
+void tally_call(Arena *a, const Program *p, const Device *d, const Call *call, bool first,
+                int64_t times, GpuWork *to);
 /* `launches` kernels that read and write `bytes` in all. */
 void tally_kernels(Tally *t, int64_t launches, double bytes);
 void tally_copies(Tally *t, int64_t copies, double bytes);
@@ -65,12 +71,10 @@ void tally_matmul(Tally *t, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
 
 /* The functions below take the bytes of one pass over all operands and results, `once`. */
 
-/* weights: numbers of w and b together; inputs: tensors that are read by rows. */
-void tally_norm(Tally *t, int64_t rows, int64_t n, bool vector, int64_t inputs, int64_t weights,
-                double once);
+/* again: bytes that are read a second time where rows are long. */
+void tally_norm(Tally *t, int64_t rows, int64_t n, bool vector, double again, double once);
 void tally_norm_dw(Tally *t, int64_t rows, int64_t n, bool bias, double once);
 void tally_groupnorm_dw(Tally *t, int64_t samples, int64_t channels, double once);
-/* again: bytes that are read a second time where rows are long */
 void tally_softmax(Tally *t, int64_t n, double again, double once);
 void tally_dropout(Tally *t, int64_t samples, int64_t n, double once);
 /* Of rows whose values are averaged over `inner` of them. */
@@ -81,8 +85,19 @@ void tally_copy(Tally *t, int rank, const int64_t *dim, const int64_t *ys, const
                 int64_t to, int64_t from, int size);
 /* rows: of dy; count: of the table. */
 void tally_embedding_dw(Tally *t, int64_t rows, int64_t count, int64_t n, bool accumulate);
-/* Of a weight of n elements. */
-void tally_update(Tally *t, int64_t n, double once);
+
+/* The one pass over all weights of a stage: what waits for the next launch. Begins as zeros. */
+typedef struct {
+    Tally t;
+    bool rounds;         /* without sums of squares */
+    int64_t count;       /* weights in the table */
+    int64_t several;     /* weights whose sums are to be added up */
+    int64_t tiles, sums; /* of the table; of those before it */
+} UpdateTally;
+
+/* The next weight, of n elements. */
+void tally_update_weight(UpdateTally *u, int64_t n, double once);
+void tally_update_end(UpdateTally *u);
 
 /* x[B,C,H,W], w[K,C/groups,kernel,kernel], y[B,K,OH,OW] */
 typedef struct {

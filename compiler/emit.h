@@ -87,6 +87,8 @@ void emit_maps(Emit *e);              /* emit_map.c: the fused loops */
 void emit_fused_call(Emit *e, const Call *c);
 /* The argument that hands a kernel its tail. */
 void emit_tail(Emit *e, const Call *c);
+/* emit_update.c: the functions for whole weights. */
+void emit_update(Emit *e);
 /* emit_schedule.c: a list, or of a step's list what comes before the update, or the update. */
 typedef enum { SCHEDULE_ALL, SCHEDULE_PASSES, SCHEDULE_UPDATE } SchedulePart;
 void emit_schedule(Emit *e, const ActionList *list, SchedulePart part, bool eval);

@@ -26,9 +26,19 @@ typedef struct {
     const char *index; /* type of element numbers */
 } Kernel;
 
+static Dtype operand_type(const Kernel *k, int operand)
+{
+    return k->e->p->graph->values.at[k->c->in[operand].value].type;
+}
+
 static const char *type_of(const Kernel *k, int operand)
 {
-    return emit_ctype(k->e, k->e->p->graph->values.at[k->c->in[operand].value].type);
+    return emit_ctype(k->e, operand_type(k, operand));
+}
+
+static Dtype result_type(const Kernel *k, int result)
+{
+    return k->map->instr[k->map->out[result]].type;
 }
 
 static bool present(const Kernel *k, int operand)
@@ -58,23 +68,32 @@ static Kernel kernel_of(Emit *e, const Call *c, const char *name)
     return k;
 }
 
-/* One element: operands in, results out. */
+/* One element: operands in, results out; 16 bits are widened and rounded here. */
 static void print_one(const Kernel *k)
 {
     Emit *e = k->e;
     emit_call(e, arena_printf(e->arena, "%s_one", k->name));
     for (int i = 0; i < k->map->nout; i++)
-        emit_arg(e, "float &y%d", i);
+        emit_arg(e, "%s &y%d", emit_ctype(e, result_type(k, i)), i);
     for (int i = 0; i < k->c->nin; i++)
         if (present(k, i))
-            emit_arg(e, "%s a%d", type_of(k, i), i);
+            emit_arg(e, "%s %c%d", type_of(k, i), dtype_is_half(operand_type(k, i)) ? 'h' : 'a', i);
     emit_end(e, "static __device__ __forceinline__ void ", "");
     emit_line(e, "{");
     e->indent++;
+    for (int i = 0; i < k->c->nin; i++)
+        if (present(k, i) && dtype_is_half(operand_type(k, i)))
+            emit_line(e, "const float a%d = mdl_from_%s(h%d);", i, dtype_name(operand_type(k, i)),
+                      i);
     for (int i = 0; i < k->map->n; i++)
-        emit_line(e, "const float t%d = %s;", i, map_expression(e, &k->map->instr[i], k->c));
-    for (int i = 0; i < k->map->nout; i++)
-        emit_line(e, "y%d = t%d;", i, k->map->out[i]);
+        emit_line(e, "const float t%d = %s;", i, map_rounded(e, &k->map->instr[i], k->c));
+    for (int i = 0; i < k->map->nout; i++) {
+        const Dtype t = result_type(k, i);
+        if (dtype_is_half(t))
+            emit_line(e, "y%d = mdl_to_%s(t%d);", i, dtype_name(t), k->map->out[i]);
+        else
+            emit_line(e, "y%d = t%d;", i, k->map->out[i]);
+    }
     emit_close(e);
     emit_blank(e);
 }
@@ -83,7 +102,7 @@ static void parameters(const Kernel *k)
 {
     Emit *e = k->e;
     for (int i = 0; i < k->map->nout; i++)
-        emit_arg(e, "float *y%d", i);
+        emit_arg(e, "%s *y%d", emit_ctype(e, result_type(k, i)), i);
     for (int i = 0; i < k->c->nin; i++)
         if (present(k, i))
             emit_arg(e, "const %s *x%d", type_of(k, i), i);
@@ -148,7 +167,7 @@ static void print_loop(const Kernel *k, bool four)
     load_operands(k, four);
     if (four) {
         for (int i = 0; i < k->map->nout; i++)
-            emit_line(e, "Four<float> b%d;", i);
+            emit_line(e, "Four<%s> b%d;", emit_ctype(e, result_type(k, i)), i);
         text_add(e->out, "#pragma unroll\n");
         emit_line(e, "for (int k = 0; k < 4; k++)");
         e->indent++;

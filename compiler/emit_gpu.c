@@ -151,6 +151,22 @@ static void close_function(Emit *e)
     emit_blank(e);
 }
 
+static const char *nccl_type(Dtype t)
+{
+    switch (t) {
+    case DT_I32:
+        return "ncclInt32";
+    case DT_U8:
+        return "ncclUint8";
+    case DT_BF16:
+        return "ncclBfloat16";
+    case DT_F16:
+        return "ncclHalf";
+    default:
+        return "ncclFloat";
+    }
+}
+
 static void print_nccl(Emit *e, int link)
 {
     const Link *l = &e->p->links.at[link];
@@ -166,10 +182,7 @@ static void print_nccl(Emit *e, int link)
     emit_call(e, in ? "ncclRecv" : "ncclSend");
     emit_arg(e, "%s", buffer);
     emit_arg(e, "%lld", (long long)count);
-    emit_arg(e, "%s",
-             v->type == DT_I32  ? "ncclInt32"
-             : v->type == DT_U8 ? "ncclUint8"
-                                : "ncclFloat");
+    emit_arg(e, "%s", nccl_type(v->type));
     emit_arg(e, "%d", in ? l->from : l->to);
     emit_arg(e, "s->nccl");
     emit_arg(e, "s->transfer");
@@ -270,6 +283,8 @@ const char *emit_no_graph(const Program *p)
 {
     if (has_dropout(p))
         return "dropout draws new numbers in every step";
+    if (p->model->settings.train.precision == PRECISION_F16)
+        return "the loss scale of f16 changes between steps";
     if (p->transfer != TRANSFER_NCCL && p->links.n)
         return "messages go between peers; build with --set parallel.transfer=nccl";
     return NULL;

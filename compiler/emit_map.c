@@ -167,7 +167,7 @@ static int map_number(Emit *e, const Call *c)
 }
 
 /* The row's expression with a, b, c replaced by the operands. */
-const char *map_expression(Emit *e, const MapInstr *x, const Call *c)
+static const char *map_expression(Emit *e, const MapInstr *x, const Call *c)
 {
     const char *s = op_map_expression(x->kind);
     Text t = {.arena = e->arena};
@@ -191,6 +191,14 @@ const char *map_expression(Emit *e, const MapInstr *x, const Call *c)
     return t.at;
 }
 
+const char *map_rounded(Emit *e, const MapInstr *x, const Call *c)
+{
+    const char *value = map_expression(e, x, c);
+    return dtype_is_half(x->type)
+               ? arena_printf(e->arena, "mdl_round_%s(%s)", dtype_name(x->type), value)
+               : value;
+}
+
 /* What an operand is read as: 16 bits are widened. */
 static void print_load(Emit *e, const Call *c, int k, const char *from)
 {
@@ -208,14 +216,8 @@ static void print_element(Emit *e, const Call *c, const MapProgram *map, const S
     for (int k = 0; k < c->nin; k++)
         if (c->in[k].buffer != NONE && s->stride[k][s->rank - 1] != 0)
             print_load(e, c, k, arena_printf(e->arena, "x%d[%s]", k, index));
-    for (int i = 0; i < map->n; i++) {
-        const MapInstr *x = &map->instr[i];
-        const char *round = dtype_is_half(x->type)
-                                ? arena_printf(e->arena, "mdl_round_%s", dtype_name(x->type))
-                                : "";
-        emit_line(e, *round ? "const %s t%d = %s(%s);" : "const %s t%d = %s%s;", e->real, i, round,
-                  map_expression(e, x, c));
-    }
+    for (int i = 0; i < map->n; i++)
+        emit_line(e, "const %s t%d = %s;", e->real, i, map_rounded(e, &map->instr[i], c));
     for (int i = 0; i < map->nout; i++) {
         const Dtype t = map->instr[map->out[i]].type;
         if (dtype_is_half(t))

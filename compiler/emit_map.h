@@ -20,9 +20,9 @@ Call map_call(const Emit *e, const Call *c);
 Space map_space(const Emit *e, const Call *c);
 /* Whether numbers of elements, and of threads past the last, fit 32 bits. */
 bool map_is_short(const Space *s);
-/* The row's expression with a, b, c replaced by the operands: a0, a1 … loaded, t0, t1 … computed.
- */
-const char *map_expression(Emit *e, const MapInstr *x, const Call *c);
+/* The row's expression with a, b, c replaced by the operands: a0, a1 … loaded, t0, t1 … computed;
+ * rounded where it stands for 16 bits. */
+const char *map_rounded(Emit *e, const MapInstr *x, const Call *c);
 /* Offset of row r for strides over the outer dimensions. */
 const char *map_row_offset(Emit *e, const Space *s, const int64_t *stride);
 /* Gives every fused loop of the device that is not in e->maps yet a name, and prints it. */

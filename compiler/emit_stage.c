@@ -84,7 +84,7 @@ static void print_header(Emit *e)
     emit_line(e, " */");
     emit_line(e, e->gpu ? "#include <rt_cuda.h>" : "#include <rt.h>");
     if (uses_halves(p))
-        emit_line(e, "#include <half.h>");
+        emit_line(e, e->gpu ? "#include <gpu_half.h>" : "#include <half.h>");
     if (!e->gpu)
         emit_line(e, "#include <vmath.h>");
     else if (p->transfer == TRANSFER_NCCL && p->links.n)
@@ -330,138 +330,6 @@ static void print_run(Emit *e, RunKind kind, int chunk)
     emit_blank(e);
 }
 
-/* ------------------------------------------------------------------------ update */
-
-static const char *norm_index(Emit *e, const WeightRun *r)
-{
-    if (r->count == 1)
-        return arena_printf(e->arena, "%d", r->weight);
-    if (r->step == 1)
-        return arena_printf(e->arena, "%d + i", r->weight);
-    return arena_printf(e->arena, "%d + %d * i", r->weight, r->step);
-}
-
-static int64_t weight_count(const Emit *e, const WeightRun *r)
-{
-    return shape_count(&e->p->graph->weights.at[r->weight].shape);
-}
-
-/* One statement, in a loop where the run has several weights. */
-static void per_weight(Emit *e, const WeightRun *r, const char *name, bool norm, bool state,
-                       bool weight)
-{
-    if (r->count > 1) {
-        emit_line(e, "for (int i = 0; i < %d; i++)", r->count);
-        e->indent++;
-    }
-    emit_kernel(e, name);
-    if (e->gpu)
-        emit_arg(e, "s->squares + %s", norm_index(e, r));
-    if (weight)
-        emit_arg(e, "%s", emit_buffer_member(e, r->buffer, "0", "i"));
-    emit_arg(e, "%s", emit_buffer_member(e, r->grad[0], "0", "i"));
-    for (int k = 0; state && k < r->nstates; k++)
-        emit_arg(e, "%s", emit_buffer_member(e, r->state[k], "0", "i"));
-    if (state && r->nstates == 0)
-        emit_arg(e, "NULL");
-    emit_arg(e, "%lld", (long long)weight_count(e, r));
-    if (weight)
-        emit_arg(e, "&s->hyper");
-    if (e->gpu)
-        emit_kernel_end(e);
-    else
-        emit_end(e, norm ? arena_printf(e->arena, "s->norm[%s] = ", norm_index(e, r)) : "", ";");
-    if (r->count > 1)
-        e->indent--;
-}
-
-static void print_round(Emit *e)
-{
-    if (!device_rounds(e->d))
-        return;
-    emit_line(e, "/* The copies of the weights that products read. */");
-    emit_open(e, "static int round_weights(Stage *s)");
-    for (int i = 0; i < e->d->weights.n; i++) {
-        const WeightRun *r = &e->d->weights.at[i];
-        if (r->half == NONE)
-            continue;
-        if (r->count > 1)
-            emit_line(e, "for (int i = 0; i < %d; i++)", r->count);
-        e->indent += r->count > 1;
-        emit_kernel(e, "half_round");
-        emit_arg(e, "%s",
-                 emit_half_kind(e->p->graph->values.at[e->d->buffers.at[r->half].value].type));
-        emit_arg(e, "%s", emit_buffer_member(e, r->half, "0", "i"));
-        emit_arg(e, "%s", emit_buffer_member(e, r->buffer, "0", "i"));
-        emit_arg(e, "%lld", (long long)weight_count(e, r));
-        emit_kernel_end(e);
-        e->indent -= r->count > 1;
-    }
-    emit_line(e, "return MDL_OK;");
-    emit_close(e);
-    emit_blank(e);
-}
-
-static void print_update(Emit *e)
-{
-    static const char *const names[] = {"sgd_update", "adam_update", "adamw_update"};
-    const Train *t = &e->p->model->settings.train;
-    bool clip = program_clips(e->p), tied = false, any = false;
-    for (int i = 0; i < e->d->weights.n; i++) {
-        tied = tied || e->d->weights.at[i].ngrads > 1;
-        any = any || e->d->weights.at[i].ngrads > 0;
-    }
-    if (tied) {
-        emit_line(e, "/* A weight with several uses: the sum of their gradients. */");
-        emit_open(e, "static int reduce_tied(Stage *s)");
-        for (int i = 0; i < e->d->weights.n; i++) {
-            const WeightRun *r = &e->d->weights.at[i];
-            for (int k = 1; k < r->ngrads; k++) {
-                if (r->count > 1)
-                    emit_line(e, "for (int i = 0; i < %d; i++)", r->count);
-                e->indent += r->count > 1;
-                emit_kernel(e, "accumulate_into");
-                emit_arg(e, "%s", emit_buffer_member(e, r->grad[0], "0", "i"));
-                emit_arg(e, "%s", emit_buffer_member(e, r->grad[k], "0", "i"));
-                emit_arg(e, "%lld", (long long)weight_count(e, r));
-                emit_kernel_end(e);
-                e->indent -= r->count > 1;
-            }
-        }
-        emit_line(e, "return MDL_OK;");
-        emit_close(e);
-        emit_blank(e);
-    }
-    if (clip) {
-        emit_open(e, "static int clip(Stage *s)");
-        for (int i = 0; i < e->d->weights.n; i++) {
-            const WeightRun *r = &e->d->weights.at[i];
-            if (r->ngrads)
-                per_weight(e, r, "sum_squares", true, false, false);
-        }
-        emit_line(e, "return clip_gradients(s);");
-        emit_close(e);
-        emit_blank(e);
-    }
-    if (!any)
-        return;
-    emit_open(e, "static int update(Stage *s)");
-    if (t->precision == PRECISION_F16) {
-        emit_line(e, "if (s->skip)");
-        emit_line(e, "    return MDL_OK;");
-    }
-    emit_line(e, "phase_begin(s, 'U', 0, -1);");
-    for (int i = 0; i < e->d->weights.n; i++) {
-        const WeightRun *r = &e->d->weights.at[i];
-        if (r->ngrads)
-            per_weight(e, r, names[t->optimizer], !clip, true, true);
-    }
-    emit_line(e, "phase_end(s);");
-    emit_line(e, "return MDL_OK;");
-    emit_close(e);
-    emit_blank(e);
-}
-
 /* ------------------------------------------------------------------ description */
 
 static const char *strided(Emit *e, int buffer)
@@ -570,8 +438,7 @@ static EmittedFile emit_stage(const Program *p, const Diag *diag, int stage, Map
         for (int k = 0; k < RUN_KINDS; k++)
             if (p->chunks.at[e.d->chunks.at[c]].has[k])
                 print_run(&e, (RunKind)k, e.d->chunks.at[c]);
-    print_round(&e);
-    print_update(&e);
+    emit_update(&e);
     print_step(&e);
     emit_line(&e, "/* Evaluation: forward only. */");
     emit_open(&e, "static int stage_%d_eval(Stage *s)", stage);

@@ -23,8 +23,8 @@ typedef struct {
     int **recv_at;                   /* the same of the receiver */
     Numbers *links_in;               /* [devices] */
     int *next_message; /* [links]: first message that the receiver's runs do not know */
-    bool *begun;       /* [devices]: has had a run */
-    bool *next_step;   /* [links]: the receiver's first run knows what came a step before */
+    bool *begun;       /* [devices]: has read what the step before left */
+    bool *next_step;   /* [links]: what the receiver reads first knows what came a step before */
     Order *order;      /* [devices] */
     Numbers *kept;     /* [devices]: the new waits, in the order of finding */
 } Walk;
@@ -177,7 +177,8 @@ static void note_arrivals(Walk *w, int d, int at, const int *clock)
     }
 }
 
-/* What the first run of a step waits for is done after all that was sent in the step before. */
+/* What the first run of a step, or the rounding of weights before it, waits for is done after all
+ * that was sent in the step before. */
 static void note_next_step(Walk *w, int d, const int *clock)
 {
     for (int i = 0; i < w->links_in[d].n && !w->begun[d]; i++) {
@@ -232,7 +233,7 @@ static bool try_compute(Walk *w, int d)
     take_waits(w, d, a, w->running[s], NULL);
     w->order[d].certain[at] = w->running[s][stream_of(d, 1)];
     note_arrivals(w, d, at, w->running[s]);
-    if (a->kind == ACT_RUN)
+    if (a->kind == ACT_RUN || a->kind == ACT_ROUND)
         note_next_step(w, d, w->running[s]);
     w->running[s][s] = at;
     keep(w, d, at, w->running[s]);

@@ -32,8 +32,8 @@ typedef struct {
                         stream that is done when the message is written */
     int *arrived;    /* [actions], receives: first action of the compute stream that begins with
                         the message there; NONE */
-    bool *next_step; /* [actions], receives: the first run of a step begins with the messages of
-                        the step before there */
+    bool *next_step; /* [actions], receives: the first run of a step, or the rounding of weights
+                        before it, begins with the messages of the step before there */
 } Order;
 
 /* For every device; NULL where the lists cannot be gone through to their end. */

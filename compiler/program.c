@@ -216,13 +216,6 @@ void program_dump(const Program *p, FILE *to)
 
 bool program_for_gpus(Program *p, Diag *d)
 {
-    const Precision precision = p->model->settings.train.precision;
-    if (precision == PRECISION_BF16 || precision == PRECISION_F16) {
-        diag_error(d, p->model->settings.train.at, "precision %s is not available yet on GPUs",
-                   precision == PRECISION_BF16 ? "bf16" : "f16");
-        diag_help(d, "build with --target host, or leave precision to f32");
-        return false;
-    }
     if (p->real_size != 4) {
         diag_error(d, p->model->settings.train.at,
                    "precision f64, which checks gradients, is the host target's alone");

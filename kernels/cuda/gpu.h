@@ -174,6 +174,20 @@ typedef struct {
     int square;
 } GpuWeight;
 
+static inline GpuWeight gpu_weight(float *w, const float *g, float *m, float *v, int64_t n,
+                                   int square)
+{
+    const GpuWeight weight = {w, g, m, v, NULL, n, square};
+    return weight;
+}
+
+/* Of which only a copy is to be made. */
+static inline GpuWeight gpu_rounded(float *w, half16 *half, int64_t n)
+{
+    const GpuWeight weight = {w, NULL, NULL, NULL, half, n, 0};
+    return weight;
+}
+
 /* The same results for `count` weights, to the bit, in one launch for each 70 of them and one for
  * each 336 that have more than 4096 elements. `weights` is read during the call; of sum_squares
  * only g, n and square. kind: of the 16-bit copies. */
@@ -184,6 +198,8 @@ int gpu_adam_update_all(const Gpu *gpu, double *squares, const GpuWeight *weight
 int gpu_adamw_update_all(const Gpu *gpu, double *squares, const GpuWeight *weights, int count,
                          HalfKind kind, const Hyper *h);
 int gpu_sum_squares_all(const Gpu *gpu, double *squares, const GpuWeight *weights, int count);
+/* half = w rounded, of which only w, half and n are read; a launch for each 70 weights. */
+int gpu_half_round_all(const Gpu *gpu, const GpuWeight *weights, int count, HalfKind kind);
 
 #ifdef __cplusplus
 }

@@ -64,6 +64,44 @@ template <int V = 4, class... Pointers> static inline bool is_vector(int64_t n, 
     return (is_aligned<V>(p) && ...) && n % V == 0;
 }
 
+/* 16-bit numbers: reading is exact, writing rounds to nearest even. */
+
+MDL_DEVICE float mdl_from_bf16(uint16_t h)
+{
+    return __uint_as_float((uint32_t)h << 16);
+}
+
+MDL_DEVICE uint16_t mdl_to_bf16(float x)
+{
+    uint32_t pair;
+    asm("cvt.rn.bf16x2.f32 %0, 0f00000000, %1;" : "=r"(pair) : "f"(x));
+    return (uint16_t)pair;
+}
+
+MDL_DEVICE float mdl_round_bf16(float x)
+{
+    return mdl_from_bf16(mdl_to_bf16(x));
+}
+
+MDL_DEVICE float mdl_from_f16(uint16_t h)
+{
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h));
+    return x;
+}
+
+MDL_DEVICE uint16_t mdl_to_f16(float x)
+{
+    uint16_t h;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(x));
+    return h;
+}
+
+MDL_DEVICE float mdl_round_f16(float x)
+{
+    return mdl_from_f16(mdl_to_f16(x));
+}
+
 MDL_DEVICE float mdl_fma(float a, float b, float c)
 {
     return fmaf(a, b, c);

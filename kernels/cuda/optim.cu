@@ -5,7 +5,7 @@
  * launches. A weight is cut into at most PARTS tiles, whose size depends on its length alone; a
  * block looks up its weight, updates the tile, rounds it to 16 bits where a copy is wanted, and
  * adds up the squares of the unscaled gradients in double. A second kernel adds up the tiles of
- * each weight that has several, in order.
+ * each weight that has several, in order. Rounding alone goes the same way without sums.
  */
 #include "common.cuh"
 #include "half.cuh"
@@ -16,7 +16,7 @@ enum { BLOCK = 256, WARPS = BLOCK / WARP, PARTS = 2048, LEAST = 4096 };
 /* What fits the 4 KB of a kernel's parameters; sums of tiles in scratch. */
 enum { WEIGHTS = 70, SUMS = 336, ROOM = (int)(GPU_SCRATCH / sizeof(double)) };
 
-typedef enum { NOTHING, SGD, ADAM } Rule;
+typedef enum { NOTHING, SGD, ADAM, ROUND } Rule;
 
 typedef struct {
     float scale, lr, decay, momentum, keep2, take1, take2, root, eps, step;
@@ -78,6 +78,10 @@ MDL_DEVICE void adam_element(const Numbers &u, float &w, float g, float &m, floa
 template <Rule RULE, int V>
 MDL_DEVICE double update_elements(const Numbers &u, const Weight &t, int64_t i)
 {
+    if (RULE == ROUND) {
+        store_floats(Halves{t.half + i, u.kind}, load_floats<V>(t.w + i));
+        return 0;
+    }
     const Floats<V> g = load_floats<V>(t.g + i);
     double sum = 0;
 #pragma unroll
@@ -136,6 +140,8 @@ static __global__ void __launch_bounds__(BLOCK) update_tiles(const __grid_consta
         sum += update_elements<RULE, 4>(table.numbers, t, i);
     for (int64_t i = even + threadIdx.x; i < end; i += BLOCK)
         sum += update_elements<RULE, 1>(table.numbers, t, i);
+    if (RULE == ROUND)
+        return;
     sum = block_sum<WARPS>(sum, part);
     if (threadIdx.x == 0)
         *(t.n <= size ? table.squares + t.square : table.tile_sums + blockIdx.x) = sum;
@@ -171,9 +177,10 @@ static int launch_table(Launches *l)
 {
     if (l->table.count == 0)
         return 0;
-    const auto kernel = l->rule == ADAM  ? update_tiles<ADAM>
-                        : l->rule == SGD ? update_tiles<SGD>
-                                         : update_tiles<NOTHING>;
+    const auto kernel = l->rule == ADAM    ? update_tiles<ADAM>
+                        : l->rule == SGD   ? update_tiles<SGD>
+                        : l->rule == ROUND ? update_tiles<ROUND>
+                                           : update_tiles<NOTHING>;
     l->table.tile_sums = reinterpret_cast<double *>(l->gpu->scratch) + l->sums;
     kernel<<<(unsigned)l->tiles, BLOCK, 0, l->gpu->compute>>>(l->table);
     l->sums += l->tiles;
@@ -218,7 +225,7 @@ static int add_weight(Launches *l, const GpuWeight *w)
         status = launch_all(l);
     else if (l->table.count == WEIGHTS)
         status = launch_table(l);
-    if (tiles > 1)
+    if (tiles > 1 && l->rule != ROUND)
         l->combined.at[l->several++] = {l->sums + l->tiles, tiles, w->square};
     l->table.at[l->table.count++] = weight_new(l, w);
     l->tiles += tiles;
@@ -289,6 +296,14 @@ extern "C" int gpu_sum_squares_all(const Gpu *gpu, double *squares, const GpuWei
                                    int count)
 {
     return update(gpu, NOTHING, squares, weights, count, Numbers{});
+}
+
+extern "C" int gpu_half_round_all(const Gpu *gpu, const GpuWeight *weights, int count,
+                                  HalfKind kind)
+{
+    Numbers u = {};
+    u.kind = kind;
+    return update(gpu, ROUND, NULL, weights, count, u);
 }
 
 /* --------------------------------------------------------------- of one weight */

@@ -84,7 +84,8 @@ static int libraries_open(Device *d)
     OPEN_BLAS(cublasSetStream(gpu->blas, gpu->compute));
     /* After the stream, which takes cuBLAS back to a workspace of its own. */
     OPEN_BLAS(cublasSetWorkspace(gpu->blas, gpu->workspace, GPU_BLAS_WORKSPACE));
-    OPEN_BLAS(cublasSetMathMode(gpu->blas, CUBLAS_DEFAULT_MATH));
+    /* No TF32; parts of sums in f32, whatever the operands are. */
+    OPEN_BLAS(cublasSetMathMode(gpu->blas, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION));
     OPEN_BLAS(cublasLtCreate(&gpu->lt));
     s->gpu = gpu;
     return MDL_OK;

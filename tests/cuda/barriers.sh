@@ -20,7 +20,8 @@ fail()
 subject()
 {
     case $1 in
-    attention* | rope*) echo attention ;;
+    attention*) echo attention ;;
+    rope*) echo rope ;;
     conv*) echo convolution ;;
     pool*) echo pooling ;;
     product*) echo products ;;

@@ -215,6 +215,21 @@ static void check_copies(const Stage *s, HalfKind kind)
     free(half);
 }
 
+/* The same copies, of weights that are not updated. */
+static void check_rounding(const Stage *s, HalfKind kind)
+{
+    GpuWeight rounded[WEIGHTS];
+    int count = 0;
+    for (int i = 0; i < WEIGHTS; i++) {
+        const GpuWeight *one = &s->weights[0][i];
+        if (one->half)
+            rounded[count++] = gpu_rounded(one->w, one->half, one->n);
+    }
+    GPU_OK(cudaMemsetAsync(s->half, 0, (size_t)s->size * sizeof *s->half, the_gpu.compute));
+    GPU_OK(gpu_half_round_all(&the_gpu, rounded, count, kind));
+    check_copies(s, kind);
+}
+
 static void check_stage(Optimizer optimizer, HalfKind kind)
 {
     Stage s;
@@ -243,6 +258,7 @@ static void check_stage(Optimizer optimizer, HalfKind kind)
         tensor_check_part(s.m[0], s.m[1], 0, "update_all as one by one, m");
         tensor_check_part(s.v[0], s.v[1], 0, "update_all as one by one, v");
         check_copies(&s, kind);
+        check_rounding(&s, kind);
     }
     GPU_OK(gpu_sum_squares_all(&the_gpu, s.squares[1], s.weights[1], WEIGHTS));
     for (int i = 0; i < WEIGHTS; i++) {
