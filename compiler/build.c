@@ -182,6 +182,22 @@ static const Job *first_failed(const Job *jobs, int n)
     return NULL;
 }
 
+/* What a job of toolchain_compile compiles; "": it is none. */
+static const char *job_source(const Job *j)
+{
+    for (int i = 0; i + 1 < j->words.n; i++)
+        if (strcmp(j->words.at[i], "-c") == 0)
+            return j->words.at[i + 1];
+    return "";
+}
+
+static bool job_compiles_below(const Job *j, const char *dir)
+{
+    size_t n = strlen(dir);
+    const char *source = job_source(j);
+    return strncmp(source, dir, n) == 0 && source[n] == '/';
+}
+
 /* Says why a job did not end well. compiling: a fault may be in what mdlc has written. */
 static int explain(Workshop *w, const Job *j, bool compiling)
 {
@@ -212,6 +228,13 @@ static int explain(Workshop *w, const Job *j, bool compiling)
                 : w->tools.nccl ? "program that includes nccl.h: install NCCL for\n"
                                   "  developers (libnccl-dev), or leave parallel.transfer at peer"
                                 : "program at all");
+        return EXIT_USE;
+    }
+    if (w->tools.kernels && job_compiles_below(j, w->tools.kernels)) {
+        fprintf(stderr,
+                "mdlc: %s, a file of mdlc's own library of kernels, does not compile: %s is not "
+                "whole,\n  or this %s is none that it is for: docs/cuda.md names the versions\n",
+                job_source(j), w->tools.kernels, nvcc ? "nvcc" : "C compiler");
         return EXIT_USE;
     }
     fprintf(stderr, "mdlc: the %s that was written does not compile; it is kept in %s\n",

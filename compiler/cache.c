@@ -179,6 +179,12 @@ int build_run(const Options *o, const Compilation *c)
 {
     Arena *a = c->arena;
     Workshop w;
+    if (o->target == TARGET_CUDA && !driver_here()) { /* said before minutes of compiling */
+        fprintf(stderr,
+                "mdlc: no NVIDIA GPU here, or no driver for it: run with --target host, or with "
+                "--target sim on a simulated GPU; mdlc build --target cuda needs none\n");
+        return EXIT_USE;
+    }
     int last = c->program->devices.at[c->program->devices.n - 1].number;
     if (o->target == TARGET_SIM) /* as many GPUs as the model wants, unless the user says */
         setenv("MDL_SIM_DEVICES", arena_printf(a, "%d", last + 1), 0);

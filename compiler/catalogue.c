@@ -40,6 +40,8 @@ const DeviceType catalogue[] = {
 
 const int catalogue_size = sizeof catalogue / sizeof *catalogue;
 
+const DeviceType catalogue_core = {NULL, 0, 100e9, 20e9, 10e9, 2e-6};
+
 const DeviceType *catalogue_find(const char *name)
 {
     for (int i = 0; i < catalogue_size; i++)

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-typedef struct {
+typedef struct DeviceType {
     const char *name;
     int64_t memory;   /* bytes; 0: no limit */
     double compute;   /* FLOP/s of dense f32 products, in TF32 where there is that */
@@ -17,5 +17,9 @@ extern const DeviceType catalogue[];
 extern const int catalogue_size;
 
 const DeviceType *catalogue_find(const char *name); /* NULL: not there */
+
+/* A core of a processor: what is assumed where neither the model nor the target says more. It has
+ * no name. */
+extern const DeviceType catalogue_core;
 
 #endif

@@ -6,7 +6,7 @@
  * A device has two streams: runs on one, transfers on the other, each in its own order. For
  * links that hold nothing (a send completes only when its receive has started) no order of
  * transfers deadlocks if all devices take theirs from one global order that respects the
- * computation. That order comes from a simulation with F = 1, B = 2 and instant transfers:
+ * computation. That order comes from a simulation with F = I = W = 1, B = 2 and instant transfers:
  * micro-batch m crosses a link at
  *
  *     max(its producer has finished, the consumer of micro-batch m - 1 starts)
@@ -103,9 +103,12 @@ static void find_run_links(Comm *c)
 static bool can_start(const Comm *c, Slot s, const double *done, double *at)
 {
     const Chunk *chunk = &c->p->chunks.at[s.chunk];
-    RunKind kinds[2] = {s.run == RUN_B ? RUN_B : RUN_F, RUN_E};
     for (int i = 0; i < chunk->after[s.run].n; i++) {
         int other = chunk->after[s.run].at[i];
+        const RunKind kinds[2] = {!run_goes_back(s.run)               ? RUN_F
+                                  : c->p->chunks.at[other].has[RUN_I] ? RUN_I
+                                                                      : RUN_B,
+                                  RUN_E};
         int n = s.run == RUN_E && c->p->chunks.at[other].has[RUN_E] ? 2 : 1;
         for (int k = 0; k < n; k++) {
             double x = done[(other * RUN_KINDS + (int)kinds[k]) * c->M + s.m];
@@ -140,7 +143,7 @@ static void simulate(Comm *c)
                 if (!can_start(c, s, done, &t))
                     break;
                 c->start[d][next[d]] = t;
-                t += s.run == RUN_F ? 1 : s.run == RUN_B ? 2 : SHORT;
+                t += s.run == RUN_B ? 2 : s.run == RUN_E ? SHORT : 1;
                 c->finish[d][next[d]] = t;
                 done[(s.chunk * RUN_KINDS + (int)s.run) * M + s.m] = t;
                 moved = true;
@@ -431,13 +434,14 @@ static void make_lists(Comm *c, bool eval)
 
 static int count_in_flight(const Program *p, const Device *d, const ActionList *list)
 {
+    const Chunk *front = &p->chunks.at[d->chunks.at[0]];
+    const RunKind last = front->has[RUN_W] ? RUN_W : front->has[RUN_I] ? RUN_I : RUN_B;
     int n = 0, most = 0;
     for (int i = 0; i < list->actions.n; i++) {
         const Action *a = &list->actions.at[i];
-        bool first = a->chunk == d->chunks.at[0];
-        if (a->kind != ACT_RUN || !first || !p->chunks.at[a->chunk].has[RUN_B])
+        if (a->kind != ACT_RUN || a->chunk != d->chunks.at[0] || !front->has[last])
             continue;
-        n += a->run == RUN_F ? 1 : a->run == RUN_B ? -1 : 0;
+        n += a->run == RUN_F ? 1 : a->run == last ? -1 : 0;
         most = n > most ? n : most;
     }
     return most > 0 ? most : 1;

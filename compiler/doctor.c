@@ -2,7 +2,6 @@
  * small program that uses it. One line of what the program prints is shown. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "driver.h"
@@ -16,8 +15,9 @@ typedef struct {
     const char *dir;
     bool verbose, quiet;
     Interrupts interrupts;
-    int missing; /* parts that the host target needs */
-    int probes;  /* tried so far, for file names */
+    int missing;         /* parts that the host target needs */
+    bool simulated, gpu; /* where a kernel has run */
+    int probes;          /* tried so far, for file names */
 } Doctor;
 
 typedef struct {
@@ -285,8 +285,7 @@ static void show_gpu(Doctor *d)
 {
     const char *given = getenv("NVCC"), *nvcc = given && given[0] ? given : "nvcc", *why;
     const char *version = ask(d, nvcc, "--version", NULL, "release");
-    struct stat st;
-    bool driver = stat("/proc/driver/nvidia/version", &st) == 0;
+    bool driver = driver_here();
     if (!version) {
         row(d, "nvcc", "-", "not found: the targets cuda and sim are not available");
         row(d, "GPU", "-",
@@ -298,6 +297,29 @@ static void show_gpu(Doctor *d)
     row(d, "simulated GPU", simulated ? "ok" : "-", simulated ? simulated : why);
     const char *gpu = driver ? try_kernel(d, TARGET_CUDA, &why) : NULL;
     row(d, "GPU", gpu ? "ok" : "-", gpu ? gpu : driver ? why : "none, or no driver for it");
+    d->simulated = simulated != NULL;
+    d->gpu = gpu != NULL;
+}
+
+/* The last line: which targets work. */
+static void conclude(const Doctor *d)
+{
+    if (d->missing) {
+        printf("\nThe host target does not work here: see above what is missing.\n");
+        return;
+    }
+    if (d->quiet)
+        return;
+    printf("\nThe host target works here.");
+    if (d->simulated)
+        printf(" The target sim does, too.");
+    if (d->gpu)
+        printf(" The target cuda does, too.");
+    else if (d->simulated)
+        printf(" Trainers for cuda can be built, but no GPU is here to run them.");
+    else
+        printf(" The targets cuda and sim do not.");
+    printf("\n");
 }
 
 static void examine(Doctor *d)
@@ -311,10 +333,7 @@ static void examine(Doctor *d)
     }
     show_machine(d);
     show_gpu(d);
-    if (d->missing)
-        printf("\nThe host target does not work here: see above what is missing.\n");
-    else if (!d->quiet)
-        printf("\nThe host target works here.\n");
+    conclude(d);
 }
 
 int doctor(const Options *o)

@@ -94,7 +94,7 @@ static EmittedFile cmake_cuda(const Program *p)
                 "target_include_directories(trainer PRIVATE ${MDL_HOME}/share/mdl/kernels)\n"
                 "target_link_directories(trainer PRIVATE ${MDL_HOME}/lib/mdl)\n"
                 "target_link_libraries(trainer PRIVATE mdl_rt_cuda kernels_cuda%s mdl_kernels\n"
-                "                      jansson xxhash z pthread m)\n"
+                "                      jansson xxhash z pthread m ${CMAKE_DL_LIBS})\n"
                 "if(EXISTS ${MDL_HOME}/lib/mdl/libraries) # what the kernels were built to need\n"
                 "  file(STRINGS ${MDL_HOME}/lib/mdl/libraries libraries)\n"
                 "  target_link_libraries(trainer PRIVATE ${libraries})\n"

@@ -85,15 +85,9 @@ static void print_one(const Kernel *k)
         if (present(k, i) && dtype_is_half(operand_type(k, i)))
             emit_line(e, "const float a%d = mdl_from_%s(h%d);", i, dtype_name(operand_type(k, i)),
                       i);
-    for (int i = 0; i < k->map->n; i++)
-        emit_line(e, "const float t%d = %s;", i, map_rounded(e, &k->map->instr[i], k->c));
-    for (int i = 0; i < k->map->nout; i++) {
-        const Dtype t = result_type(k, i);
-        if (dtype_is_half(t))
-            emit_line(e, "y%d = mdl_to_%s(t%d);", i, dtype_name(t), k->map->out[i]);
-        else
-            emit_line(e, "y%d = t%d;", i, k->map->out[i]);
-    }
+    map_values(e, k->map, k->c);
+    for (int i = 0; i < k->map->nout; i++)
+        emit_line(e, "y%d = %s;", i, map_result(e, k->map, i));
     emit_close(e);
     emit_blank(e);
 }
@@ -145,9 +139,8 @@ static void load_operands(const Kernel *k, bool four)
             emit_line(e, "const %s a%d = x%d[%s];", type_of(k, i), i, i, place_of(k, i));
         else
             emit_line(e, "const Four<%s> a%d = load_four(x%d + %s);", type_of(k, i), i, i,
-                      strcmp(place_of(k, i), "at") == 0
-                          ? "at"
-                          : arena_printf(e->arena, "(%s)", place_of(k, i)));
+                      strchr(place_of(k, i), ' ') ? arena_printf(e->arena, "(%s)", place_of(k, i))
+                                                  : place_of(k, i));
     }
 }
 
@@ -276,9 +269,10 @@ void emit_fused_files(const Program *p, const Diag *d, MapList *maps, EmittedFil
               .gpu = true,
               .maps = maps,
               .last_file = NONE};
-    emit_line(&e, "/* fused.cu: element-wise kernels of the model %s, each fused from several of",
+    emit_line(&e,
+              "/* fused.cu: the element-wise kernels of the model %s, of one operation or several.",
               p->model->name);
-    emit_line(&e, " * its operations. n counts elements, or rows where operands are broadcast. */");
+    emit_line(&e, " * n counts elements, or rows where operands are broadcast. */");
     emit_line(&e, "#include <map.cuh>");
     emit_blank(&e);
     emit_line(&e, "#include \"fused.h\"");

@@ -191,12 +191,45 @@ static const char *map_expression(Emit *e, const MapInstr *x, const Call *c)
     return t.at;
 }
 
-const char *map_rounded(Emit *e, const MapInstr *x, const Call *c)
+static bool is_result(const MapProgram *map, int value)
 {
-    const char *value = map_expression(e, x, c);
-    return dtype_is_half(x->type)
-               ? arena_printf(e->arena, "mdl_round_%s(%s)", dtype_name(x->type), value)
-               : value;
+    for (int i = 0; i < map->nout; i++)
+        if (map->out[i] == value)
+            return true;
+    return false;
+}
+
+static bool is_operand(const MapProgram *map, int value)
+{
+    for (int i = value + 1; i < map->n; i++)
+        for (int k = 0; k < map->instr[i].noperands; k++)
+            if (map->instr[i].operand[k] == value)
+                return true;
+    return false;
+}
+
+/* Results of 16 bits are rounded once, and widened again where they are operands, too. */
+void map_values(Emit *e, const MapProgram *map, const Call *c)
+{
+    for (int i = 0; i < map->n; i++) {
+        const char *value = map_expression(e, &map->instr[i], c);
+        const char *type = dtype_name(map->instr[i].type);
+        if (!dtype_is_half(map->instr[i].type)) {
+            emit_line(e, "const %s t%d = %s;", e->real, i, value);
+        } else if (is_result(map, i)) {
+            emit_line(e, "const half16 r%d = mdl_to_%s(%s);", i, type, value);
+            if (is_operand(map, i))
+                emit_line(e, "const %s t%d = mdl_from_%s(r%d);", e->real, i, type, i);
+        } else {
+            emit_line(e, "const %s t%d = mdl_round_%s(%s);", e->real, i, type, value);
+        }
+    }
+}
+
+const char *map_result(const Emit *e, const MapProgram *map, int result)
+{
+    const int value = map->out[result];
+    return arena_printf(e->arena, dtype_is_half(map->instr[value].type) ? "r%d" : "t%d", value);
 }
 
 /* What an operand is read as: 16 bits are widened. */
@@ -216,15 +249,9 @@ static void print_element(Emit *e, const Call *c, const MapProgram *map, const S
     for (int k = 0; k < c->nin; k++)
         if (c->in[k].buffer != NONE && s->stride[k][s->rank - 1] != 0)
             print_load(e, c, k, arena_printf(e->arena, "x%d[%s]", k, index));
-    for (int i = 0; i < map->n; i++)
-        emit_line(e, "const %s t%d = %s;", e->real, i, map_rounded(e, &map->instr[i], c));
-    for (int i = 0; i < map->nout; i++) {
-        const Dtype t = map->instr[map->out[i]].type;
-        if (dtype_is_half(t))
-            emit_line(e, "y%d[%s] = mdl_to_%s(t%d);", i, index, dtype_name(t), map->out[i]);
-        else
-            emit_line(e, "y%d[%s] = t%d;", i, index, map->out[i]);
-    }
+    map_values(e, map, c);
+    for (int i = 0; i < map->nout; i++)
+        emit_line(e, "y%d[%s] = %s;", i, index, map_result(e, map, i));
 }
 
 /* Offset of row r for strides over the outer dimensions. */

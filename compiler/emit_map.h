@@ -20,9 +20,9 @@ Call map_call(const Emit *e, const Call *c);
 Space map_space(const Emit *e, const Call *c);
 /* Whether numbers of elements, and of threads past the last, fit 32 bits. */
 bool map_is_short(const Space *s);
-/* The row's expression with a, b, c replaced by the operands: a0, a1 … loaded, t0, t1 … computed;
- * rounded where it stands for 16 bits. */
-const char *map_rounded(Emit *e, const MapInstr *x, const Call *c);
+/* Computes t0, t1 … of the operands a0, a1 …; rounded to r0, r1 … where results have 16 bits. */
+void map_values(Emit *e, const MapProgram *map, const Call *c);
+const char *map_result(const Emit *e, const MapProgram *map, int result); /* "t3", "r3" */
 /* Offset of row r for strides over the outer dimensions. */
 const char *map_row_offset(Emit *e, const Space *s, const int64_t *stride);
 /* Gives every fused loop of the device that is not in e->maps yet a name, and prints it. */

@@ -47,7 +47,7 @@ static int find_steady(const ActionList *list)
     int forward = NONE;
     for (int i = 0; i < list->actions.n; i++) {
         const Action *a = &list->actions.at[i];
-        if (a->kind == ACT_RUN && a->run == RUN_B)
+        if (a->kind == ACT_RUN && run_goes_back(a->run))
             return forward;
         if (a->kind == ACT_RUN && a->run == RUN_F)
             forward = i;
@@ -275,7 +275,7 @@ static const char *describe(const Items *items, int at, int length)
             continue;
         RunKind run = (RunKind)(items->at[j].id % RUN_KINDS);
         f = f || run == RUN_F;
-        b = b || run == RUN_B || run == RUN_I;
+        b = b || run_goes_back(run);
     }
     return f && b ? "steady" : f ? "warm-up" : b ? "drain" : NULL;
 }

@@ -126,11 +126,14 @@ static const char *member_names(Emit *e, const Buffer *b)
         const WeightRun *r = &e->d->weights.at[i];
         if (g->values.at[b->value].kind != VALUE_WEIGHT || r->weight != v->index)
             continue;
+        const char *as = dtype_is_half(v->type)
+                             ? arena_printf(e->arena, ", rounded to %s", dtype_name(v->type))
+                             : "";
         if (r->count == 1)
-            return r->prefix;
+            return arena_printf(e->arena, "%s%s", r->prefix, as);
         long long last = r->first + r->number_step * (r->count - 1);
-        return arena_printf(e->arena, "%s{%lld..%lld}%s", r->prefix, (long long)r->first, last,
-                            r->suffix);
+        return arena_printf(e->arena, "%s{%lld..%lld}%s%s", r->prefix, (long long)r->first, last,
+                            r->suffix, as);
     }
     return g->weights.at[v->index].name;
 }

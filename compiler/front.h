@@ -11,6 +11,7 @@ typedef struct {
     int nsets;
     const char *const *include_dirs; /* -I */
     int ninclude_dirs;
+    const char *device; /* of the catalogue, for models that say nothing of devices; NULL: a core */
 } FrontOptions;
 
 struct Ast;

@@ -233,7 +233,7 @@ static void find_input(Lower *l, Chunk *c, ValueId root, IntList *inputs)
             return;
     if (first || (l->kind == RUN_E && (loader == NONE || loader > c->number)))
         VEC_PUSH(l->arena, inputs, input);
-    else if (l->kind != RUN_B && loader != NONE && loader != c->number)
+    else if (!run_goes_back(l->kind) && loader != NONE && loader != c->number)
         run_after(l, c, l->kind, loader);
 }
 
@@ -288,8 +288,7 @@ static void add_dependencies(Lower *l, Chunk *c, RunKind kind, const Op *op)
         if (def == NONE || l->pl->chunk_of[def] == c->number)
             continue;
         int other = l->pl->chunk_of[def];
-        RunKind from = l->g->ops.at[def].forward == NONE ? RUN_F : RUN_B;
-        if (kind == RUN_B && from == RUN_F)
+        if (run_goes_back(kind) && l->g->ops.at[def].forward == NONE)
             continue; /* it came with this chunk's own F */
         run_after(l, c, kind, other);
     }
@@ -302,7 +301,7 @@ static void lower_run(Lower *l, int chunk, RunKind kind, const OpId *ops, int n)
     l->chunk = chunk;
     l->kind = kind;
     add_loads(l, c, run, ops, n);
-    roll(l, run, ops, n, kind == RUN_B);
+    roll(l, run, ops, n, run_goes_back(kind));
     if (kind == RUN_F && chunk_of_value(l, l->g->loss) == chunk)
         add_report(l, run, CALL_LOSS, 0, l->g->loss);
     for (int i = 0; kind == RUN_E && i < l->g->metrics.n; i++)
@@ -421,7 +420,9 @@ static RunKind list_kind(const Lower *l, OpId o)
 {
     const Op *op = &l->g->ops.at[o];
     if (op->forward != NONE || op->phase != PHASE_F)
-        return RUN_B;
+        return l->p->model->settings.parallel.schedule != SCHEDULE_ZERO_BUBBLE ? RUN_B
+               : op->phase == PHASE_W                                          ? RUN_W
+                                                                               : RUN_I;
     return l->pl->metric_only[o] ? RUN_E : RUN_F;
 }
 
@@ -458,11 +459,12 @@ static void lower_device(Lower *l, int device, const Lists *lists)
             lower_run(l, c, forward[k], lists->ops + lists->first[at],
                       lists->first[at + 1] - lists->first[at]);
         }
-    for (int i = d->chunks.n - 1; i >= 0; i--) {
-        int c = d->chunks.at[i], at = c * RUN_KINDS + (int)RUN_B;
-        lower_run(l, c, RUN_B, lists->ops + lists->first[at],
-                  lists->first[at + 1] - lists->first[at]);
-    }
+    for (int i = d->chunks.n - 1; i >= 0; i--)
+        for (int k = RUN_B; k <= RUN_W; k++) {
+            int c = d->chunks.at[i], at = c * RUN_KINDS + k;
+            lower_run(l, c, (RunKind)k, lists->ops + lists->first[at],
+                      lists->first[at + 1] - lists->first[at]);
+        }
     for (int w = 0; w < l->g->weights.n; w++)
         if (l->pl->weight_owner[w] == device && l->shared[w])
             lower_home(l, l->g->weights.at[w].value);

@@ -13,6 +13,9 @@
 #include "options.h"
 #include "toolchain.h"
 
+/* What plans for GPUs are counted with where the model does not say. */
+#define ASSUMED_GPU "a100_80g"
+
 typedef struct {
     Arena *arena;
     Options *o;
@@ -297,6 +300,19 @@ static bool options_fit(const CommandLine *l)
     return true;
 }
 
+/* Options that would do nothing for this target. The simulated GPU has one architecture, and its
+ * kernels know their lines in any case. */
+static bool target_fits(const Options *o)
+{
+    static const char *const names[] = {"host", "cuda", "sim"};
+    const char *option = o->gpu_arch && o->target != TARGET_CUDA   ? "gpu-arch"
+                         : o->lineinfo && o->target == TARGET_HOST ? "lineinfo"
+                                                                   : NULL;
+    return !option || wrong("--%s is for --target cuda%s; the target is %s%s", option,
+                            strcmp(option, "lineinfo") == 0 ? " or sim" : "", names[o->target],
+                            o->target_given ? "" : ", as none is given");
+}
+
 static bool operands_fit(CommandLine *l)
 {
     const CommandText *c = &command_texts[l->o->command];
@@ -401,11 +417,17 @@ bool options_parse(Arena *a, int argc, char **argv, Options *o, int *exit_code)
     }
     if (!o->target_given && gpu_here())
         o->target = TARGET_CUDA;
-    if (!find_command(&l) || !options_fit(&l) || !operands_fit(&l) || !input_opens(&l))
+    if (!find_command(&l) || !options_fit(&l) || !target_fits(o) || !operands_fit(&l) ||
+        !input_opens(&l))
         return false;
     if (o->input && !outputs_apart(o))
         return false;
-    o->front = (FrontOptions){l.defines.at, l.defines.n,       l.sets.at,
-                              l.sets.n,     l.include_dirs.at, l.include_dirs.n};
+    o->front = (FrontOptions){l.defines.at,
+                              l.defines.n,
+                              l.sets.at,
+                              l.sets.n,
+                              l.include_dirs.at,
+                              l.include_dirs.n,
+                              o->target == TARGET_HOST ? NULL : ASSUMED_GPU};
     return true;
 }

@@ -6,6 +6,7 @@
  *      estimates count with. */
 #include <math.h>
 
+#include "catalogue.h"
 #include "cost.h"
 #include "plan.h"
 
@@ -53,15 +54,16 @@ static Rate rate(double value, double standard)
     return (Rate){value, fabs(value - standard) <= 1e-9 * standard};
 }
 
-/* Read back from the cost model, so that the numbers named are those counted with. The
- * standard ones are what settings_devices begins with. */
+/* Read back from the cost model, so that the numbers named are those counted with. */
 static Rates find_rates(const Devices *d)
 {
     double none = cost_transfer_seconds(d, 0, 0, 0), much = cost_transfer_seconds(d, 0, 0, 1e12);
-    return (Rates){.compute = rate(1 / cost_seconds(d, (Cost){1, 0}), DEVICE_COMPUTE),
-                   .bandwidth = rate(1 / cost_seconds(d, (Cost){0, 1}), DEVICE_BANDWIDTH),
-                   .link = rate(1e12 / (much - none), DEVICE_LINK),
-                   .latency = rate(none, DEVICE_LATENCY)};
+    const DeviceType *s = d->standard;
+    return (Rates){.device = s->name,
+                   .compute = rate(1 / cost_seconds(d, (Cost){1, 0}), s->compute),
+                   .bandwidth = rate(1 / cost_seconds(d, (Cost){0, 1}), s->bandwidth),
+                   .link = rate(1e12 / (much - none), s->link),
+                   .latency = rate(none, s->latency)};
 }
 
 static void count_weights(const Program *p, const Device *d, StageFacts *s)
@@ -127,7 +129,10 @@ Plan *plan_make(Arena *a, const Program *p)
             plan->gpu[d] = cost_gpu_device(a, p, d);
         one_each = one_each && p->devices.at[d].chunks.n == 1;
     }
-    double stages = p->devices.n, formula = (stages - 1) / (p->microbatches + stages - 1);
-    plan->formula_holds = one_each && fabs(plan->units->bubble - formula) < 1e-9;
+    const bool split = p->model->settings.parallel.schedule == SCHEDULE_ZERO_BUBBLE;
+    const double idle = p->devices.n - 1, busy = split ? 3.0 * p->microbatches : p->microbatches;
+    plan->lengths = split ? "F = I = W = 1" : "F = 1 and B = 2";
+    if (one_each && fabs(plan->units->bubble - idle / (busy + idle)) < 1e-9)
+        plan->formula = split ? "(p-1)/(3m+p-1)" : "(p-1)/(m+p-1)";
     return plan;
 }

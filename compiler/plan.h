@@ -33,6 +33,7 @@ typedef struct {
     bool standard;
 } Rate;
 typedef struct {
+    const char *device;            /* of the catalogue, whose the defaults are; NULL: a core */
     Rate compute, bandwidth, link; /* FLOP/s, bytes/s, bytes/s */
     Rate latency;                  /* s */
 } Rates;
@@ -46,7 +47,8 @@ typedef struct {
     GpuWork *gpu;       /* [devices]; NULL: the host's plan */
     Rates rates;
     Timeline *seconds, *units;
-    bool formula_holds; /* the bubble of the unit times is (p-1)/(m+p-1) */
+    const char *lengths; /* of the unit times: "F = 1 and B = 2" */
+    const char *formula; /* which the bubble of the unit times is: "(p-1)/(m+p-1)"; NULL */
 } Plan;
 
 /* Messages of one step in one direction. */

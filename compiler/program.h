@@ -88,7 +88,14 @@ typedef struct {
     const char *name; /* of the function that is called in a loop; NULL for straight lines */
 } Step;
 
-typedef enum { RUN_F, RUN_E, RUN_B, RUN_I, RUN_W, RUN_KINDS } RunKind; /* E: metrics; B: I and W */
+/* E: metrics. B: the backward pass as a whole, or in two: I, what the gradient of any operation's
+ * result needs, and W, the rest, which makes gradients of weights. */
+typedef enum { RUN_F, RUN_E, RUN_B, RUN_I, RUN_W, RUN_KINDS } RunKind;
+
+static inline bool run_goes_back(RunKind k)
+{
+    return k == RUN_B || k == RUN_I || k == RUN_W;
+}
 
 typedef struct {
     VEC(Call) calls;
@@ -99,7 +106,9 @@ typedef struct {
     int device, number; /* number among all chunks, in the order of the data */
     Run run[RUN_KINDS];
     bool has[RUN_KINDS];
-    VEC(int) after[RUN_KINDS]; /* chunks whose F (for F and E) or B (for B) comes before */
+    VEC(int)
+    after[RUN_KINDS];          /* chunks whose F (for F and E), B (for B) or I (for I and W)
+                                  comes before */
     double flops[RUN_KINDS];   /* of one micro-batch */
     double seconds[RUN_KINDS]; /* as cost.h estimates them */
 } Chunk;
@@ -233,9 +242,9 @@ int64_t buffer_address(const Buffer *b, int m, int i);
 int64_t buffer_bytes(const Buffer *b); /* of all its members and slots */
 /* The buffer and member that a reference means in turn i (0 outside of loops). */
 void ref_resolve(const Device *d, const Ref *r, int i, int *buffer, int *member);
-bool program_clips(const Program *p);    /* all stages meet before the update: clip_norm, f16 */
-bool device_rounds(const Device *d); /* has rounded copies of weights to make */
-int action_stream(const Action *a);  /* 0 compute, 1 transfer */
+bool program_clips(const Program *p); /* all stages meet before the update: clip_norm, f16 */
+bool device_rounds(const Device *d);  /* has rounded copies of weights to make */
+int action_stream(const Action *a);   /* 0 compute, 1 transfer */
 
 void program_dump(const Program *p, FILE *to);
 

@@ -35,7 +35,8 @@
  *                               over devices times step time; formula: (p-1)/(m+p-1) where
  *                               that is the bubble of the unit times, else null
  *     rates                     compute (FLOP/s), bandwidth, link (bytes/s), latency (s): each
- *                               {value, default}; default: the devices item says no other
+ *                               {value, default}; default: the devices item says no other;
+ *                               device: of the catalogue, whose the defaults are; null: a core
  *     proved[]                  what the verifier has shown
  */
 #include <jansson.h>
@@ -172,10 +173,9 @@ static json_t *order(const Program *p, int device)
 
 static json_t *bubble(const Plan *plan)
 {
-    double p = plan->p->devices.n, m = plan->p->microbatches;
     return json_pack("{s:f, s:f, s:o}", "from_estimated_times", plan->seconds->bubble,
                      "from_unit_times", plan->units->bubble, "formula",
-                     plan->formula_holds ? json_real((p - 1) / (m + p - 1)) : json_null());
+                     plan->formula ? json_real(plan->units->bubble) : json_null());
 }
 
 static json_t *rate(Rate r)
@@ -185,8 +185,9 @@ static json_t *rate(Rate r)
 
 static json_t *rates(const Rates *r)
 {
-    return json_pack("{s:o, s:o, s:o, s:o}", "compute", rate(r->compute), "bandwidth",
-                     rate(r->bandwidth), "link", rate(r->link), "latency", rate(r->latency));
+    return json_pack("{s:o, s:o, s:o, s:o, s:s?}", "compute", rate(r->compute), "bandwidth",
+                     rate(r->bandwidth), "link", rate(r->link), "latency", rate(r->latency),
+                     "device", r->device);
 }
 
 bool plan_json(const Plan *plan, Text *out)

@@ -308,7 +308,7 @@ void plan_picture(const Plan *plan, Text *out)
         int n = svg_length(p->devices.at[d].name);
         label = n > label ? n : label;
     }
-    text_printf(out, "\nschedule, with F = 1 and B = 2:\n");
+    text_printf(out, "\nschedule, with %s:\n", plan->lengths);
     char *row = arena_alloc(plan->arena, length + 1);
     for (int d = 0; d < p->devices.n; d++) {
         const ActionList *list = &p->devices.at[d].train;
@@ -351,15 +351,36 @@ static void print_head(const Plan *plan, Text *out)
     text_add(out, "\n\n");
 }
 
+/* Whole from a hundred on, else three digits that count. */
+static const char *samples_per_second(Arena *a, double n)
+{
+    return n >= 100 ? show_count(a, (int64_t)n) : arena_printf(a, "%.3g", n);
+}
+
+/* What to do about rates that nobody has given. */
+static void print_assumption(const Plan *plan, Text *out)
+{
+    if (plan->rates.device)
+        text_printf(
+            out,
+            "\n        counted with %s: devices gpu[n] = NAME; or devices gpu[n] { compute = "
+            "...; bandwidth = ...; } says otherwise\n",
+            plan->rates.device);
+    else
+        text_add(out, "\n        a default is a guess at the machine: devices gpu[n] { compute = "
+                      "...; bandwidth = ...; } says better\n");
+}
+
 static void print_estimate(const Plan *plan, Text *out)
 {
     Arena *a = plan->arena;
     const Rates *r = &plan->rates;
+    const char *standard = arena_printf(a, " (%s)", r->device ? r->device : "default");
     double step = plan->seconds->step;
     text_printf(out, "step    %s, estimated", plan_show_seconds(a, step));
     if (step > 0)
         text_printf(out, "; %s samples/s",
-                    show_count(a, (int64_t)((double)plan->p->model->settings.train.batch / step)));
+                    samples_per_second(a, (double)plan->p->model->settings.train.batch / step));
     const struct {
         const char *name, *value;
         bool standard;
@@ -373,13 +394,13 @@ static void print_estimate(const Plan *plan, Text *out)
     bool any = false;
     for (int i = 0; i < n; i++) {
         text_printf(out, "%s%s %s%s", i ? ", " : "\n        from ", rates[i].name, rates[i].value,
-                    rates[i].standard ? " (default)" : "");
+                    rates[i].standard ? standard : "");
         any = any || rates[i].standard;
     }
-    text_add(out,
-             any ? "\n        a default is a guess at the machine: devices gpu[n] { compute = ...; "
-                   "bandwidth = ...; } says better\n"
-                 : "\n");
+    if (any)
+        print_assumption(plan, out);
+    else
+        text_add(out, "\n");
 }
 
 static void print_bubble(const Plan *plan, Text *out)
@@ -390,10 +411,12 @@ static void print_bubble(const Plan *plan, Text *out)
                 "estimated times\n",
                 percent(a, plan->seconds->bubble));
     const char *units = percent(a, plan->units->bubble);
-    if (plan->formula_holds)
-        text_printf(out, "        with equal stages, F = 1 and B = 2: (p-1)/(m+p-1) = %s\n", units);
+    if (plan->formula)
+        text_printf(out, "        with equal stages, %s: %s = %s\n", plan->lengths, plan->formula,
+                    units);
     else
-        text_printf(out, "        with F = 1 and B = 2 for every chunk that has them: %s\n", units);
+        text_printf(out, "        with %s for every chunk that has them: %s\n", plan->lengths,
+                    units);
 }
 
 void plan_text(const Plan *plan, Text *out)

@@ -14,10 +14,18 @@
  *     gpu[0]  F0 F1 ·  B0 F2 B1 F3 B2 ·  B3
  *     gpu[1]  ·  F0 B0 F1 B1 F2 B2 F3 B3
  *
- * Where devices hold several chunks the order comes from a greedy simulation with F = 1 and
- * B = 2: each device takes what can start first, a backward before a forward. Backward
- * passes of a chunk run in the order of the micro-batches under every schedule: that is the
- * order in which gradients are summed.
+ * Zero bubble (ZB-H1 of Qi et al. 2024): the backward pass in two parts, of which only I, the
+ * gradients of activations, is waited for by other stages. Stage s does W, the gradients of
+ * weights, s micro-batches later, so that every stage holds as many as the first one does
+ * under 1F1B, and the first ones fill with W what were bubbles at the end.
+ *
+ *     gpu[0]  F0 F1 ·  I0 W0 F2 I1 W1 F3 I2 W2 I3 W3
+ *     gpu[1]  ·  F0 I0 F1 I1 W0 F2 I2 W1 F3 I3 W2 W3
+ *
+ * Where devices hold several chunks the order comes from a greedy simulation with F = I = W = 1
+ * and B = 2: each device takes what can start first, a backward before a forward, and W when
+ * nothing else can. The passes of one kind of a chunk run in the order of the micro-batches
+ * under every schedule: that is the order in which gradients are summed.
  */
 #include <string.h>
 
@@ -31,26 +39,42 @@ static bool one_chunk_each(const Program *p)
     return true;
 }
 
+/* The first run of the backward pass, or NONE. */
+static int back_of(const Chunk *c)
+{
+    return c->has[RUN_B] ? RUN_B : c->has[RUN_I] ? RUN_I : c->has[RUN_W] ? RUN_W : NONE;
+}
+
+/* Whether W comes apart, after I. */
+static bool is_split(const Chunk *c)
+{
+    return c->has[RUN_I] && c->has[RUN_W];
+}
+
 static void push(const Program *p, SlotList *list, RunKind run, int chunk, int m)
 {
     VEC_PUSH(p->graph->arena, list, (Slot){run, chunk, m});
 }
 
-/* Warm-up, steady, drain of one chunk; warm-up of all micro-batches is GPipe. */
-static void fill_device(const Program *p, SlotList *list, int chunk, int warm)
+/* `warm` forwards, then each backward with the next forward, each W `late` micro-batches behind
+ * its I. Warm-up of all micro-batches is GPipe. */
+static void fill_device(const Program *p, SlotList *list, int chunk, int warm, int late)
 {
-    int M = p->microbatches;
-    bool backward = p->chunks.at[chunk].has[RUN_B];
-    if (warm > M || !backward)
+    const int M = p->microbatches, back = back_of(&p->chunks.at[chunk]);
+    const bool split = is_split(&p->chunks.at[chunk]);
+    if (warm > M || back == NONE)
         warm = M;
     for (int m = 0; m < warm; m++)
         push(p, list, RUN_F, chunk, m);
-    for (int m = warm; m < M; m++) {
-        push(p, list, RUN_F, chunk, m);
-        push(p, list, RUN_B, chunk, m - warm);
+    for (int m = 0; m < M && back != NONE; m++) {
+        push(p, list, (RunKind)back, chunk, m);
+        if (split && m >= late)
+            push(p, list, RUN_W, chunk, m - late);
+        if (warm + m < M)
+            push(p, list, RUN_F, chunk, warm + m);
     }
-    for (int m = M - warm; m < M && backward; m++)
-        push(p, list, RUN_B, chunk, m);
+    for (int m = M - late > 0 ? M - late : 0; m < M && split; m++)
+        push(p, list, RUN_W, chunk, m);
 }
 
 typedef struct {
@@ -58,14 +82,14 @@ typedef struct {
     ScheduleKind kind;
     bool eval;
     int M;
-    double *finish[2];    /* F, B: [chunk * M + m] */
-    int *next_f, *next_b; /* [chunks] */
-    double *free_at;      /* [devices] */
+    double *finish[2];             /* F, backward: [chunk * M + m] */
+    int *next_f, *next_b, *next_w; /* [chunks] */
+    double *free_at;               /* [devices] */
 } Greedy;
 
 static double duration(RunKind k)
 {
-    return k == RUN_B ? 2 : k == RUN_F ? 1 : 0;
+    return k == RUN_B ? 2 : k == RUN_E ? 0 : 1;
 }
 
 /* When the run could start for its operands' sake; -1: not known yet. */
@@ -73,18 +97,19 @@ static double ready_at(const Greedy *s, RunKind run, int chunk, int m)
 {
     const Chunk *c = &s->p->chunks.at[chunk];
     double at = 0;
-    const double *finish = s->finish[run == RUN_B];
+    const bool back = run_goes_back(run);
+    const double *finish = s->finish[back];
     int nmetrics = s->eval ? c->after[RUN_E].n : 0; /* E follows F at once */
     for (int i = 0; i < c->after[run].n + nmetrics; i++) {
         int k = i - c->after[run].n;
         int other = k < 0 ? c->after[run].at[i] : c->after[RUN_E].at[k];
-        bool done = run == RUN_B ? s->next_b[other] > m : s->next_f[other] > m;
+        bool done = (back ? s->next_b[other] : s->next_f[other]) > m;
         if (!done)
             return -1;
         double t = finish[other * s->M + m];
         at = t > at ? t : at;
     }
-    if (run == RUN_B) {
+    if (back) {
         if (s->next_f[chunk] <= m)
             return -1;
         double t = s->finish[0][chunk * s->M + m];
@@ -102,33 +127,50 @@ static bool forwards_done(const Greedy *s, const Device *d)
     return true;
 }
 
+/* May the chunk start its next forward, or are enough under way? */
+static bool forward_allowed(const Greedy *s, int chunk, bool trains)
+{
+    const int room = s->p->chunks.n - chunk;
+    if (!trains || s->kind == SCHEDULE_GPIPE)
+        return true;
+    return s->next_f[chunk] - s->next_b[chunk] < room &&
+           (!is_split(&s->p->chunks.at[chunk]) ||
+            s->next_f[chunk] - s->next_w[chunk] < s->p->chunks.n);
+}
+
 /* The run that the device would start next; false when nothing can be said yet. */
 static bool candidate(const Greedy *s, int device, Slot *best, double *start)
 {
     const Device *d = &s->p->devices.at[device];
     bool found = false, drain = forwards_done(s, d);
     for (int i = d->chunks.n - 1; i >= 0; i--) { /* deeper chunks first */
-        int c = d->chunks.at[i];
-        bool backward = s->p->chunks.at[c].has[RUN_B] && !s->eval;
+        const int c = d->chunks.at[i], back = back_of(&s->p->chunks.at[c]);
+        const bool trains = back != NONE && !s->eval;
         for (int k = 0; k < 2; k++) {
-            RunKind run = k == 0 ? RUN_B : RUN_F;
-            int m = run == RUN_B ? s->next_b[c] : s->next_f[c];
-            if (m >= s->M || (run == RUN_B && !backward))
+            const RunKind run = k == 0 && trains ? (RunKind)back : RUN_F;
+            const int m = run == RUN_F ? s->next_f[c] : s->next_b[c];
+            if (m >= s->M || (k == 0 && !trains))
                 continue;
-            if (run == RUN_B && s->kind == SCHEDULE_GPIPE && !drain)
-                continue;
-            if (run == RUN_F && backward && s->kind != SCHEDULE_GPIPE &&
-                s->next_f[c] - s->next_b[c] >= s->p->chunks.n - c)
+            if (run == RUN_F ? !forward_allowed(s, c, trains) : s->kind == SCHEDULE_GPIPE && !drain)
                 continue;
             double at = ready_at(s, run, c, m);
             if (at < 0)
                 continue;
             at = at < s->free_at[device] ? s->free_at[device] : at;
-            if (!found || at < *start || (at <= *start && run == RUN_B && best->run == RUN_F)) {
+            if (!found || at < *start || (at <= *start && run != RUN_F && best->run == RUN_F)) {
                 found = true;
                 *start = at;
                 *best = (Slot){run, c, m};
             }
+        }
+    }
+    for (int i = 0; i < d->chunks.n && !s->eval; i++) { /* W, where all else would wait */
+        const int c = d->chunks.at[i];
+        if (is_split(&s->p->chunks.at[c]) && s->next_w[c] < s->next_b[c] &&
+            (!found || *start > s->free_at[device])) {
+            found = true;
+            *start = s->free_at[device];
+            *best = (Slot){RUN_W, c, s->next_w[c]};
         }
     }
     return found;
@@ -183,20 +225,28 @@ static void greedy(const Program *p, ScheduleKind kind, bool eval, SlotList *lis
                 .finish = {ARENA_ARRAY(a, double, (C * M)), ARENA_ARRAY(a, double, (C * M))},
                 .next_f = ARENA_ARRAY(a, int, C),
                 .next_b = ARENA_ARRAY(a, int, C),
+                .next_w = ARENA_ARRAY(a, int, C),
                 .free_at = ARENA_ARRAY(a, double, p->devices.n)};
     Next *next = ARENA_ARRAY(a, Next, p->devices.n);
     const IntList *waiting = find_waiting(p);
-    for (int c = 0; c < C; c++)
-        left += M * (p->chunks.at[c].has[RUN_B] && !eval ? 2 : 1);
+    for (int c = 0; c < C; c++) {
+        const Chunk *k = &p->chunks.at[c];
+        left += M * (back_of(k) == NONE || eval ? 1 : is_split(k) ? 3 : 2);
+    }
     for (; left > 0; left--) {
         int device = first_device(&s, next);
         if (device == NONE)
             return; /* cannot be: the graph has no cycles */
         Slot best = next[device].slot;
         double end = next[device].start + duration(best.run);
-        s.finish[best.run == RUN_B][best.chunk * M + best.m] = end;
         s.free_at[device] = end;
-        *(best.run == RUN_B ? &s.next_b[best.chunk] : &s.next_f[best.chunk]) += 1;
+        if (best.run == RUN_W && is_split(&p->chunks.at[best.chunk])) {
+            s.next_w[best.chunk]++;
+        } else {
+            const bool back = run_goes_back(best.run);
+            s.finish[back][best.chunk * M + best.m] = end;
+            *(back ? &s.next_b[best.chunk] : &s.next_f[best.chunk]) += 1;
+        }
         for (int i = 0; i < waiting[best.chunk].n; i++)
             next[waiting[best.chunk].at[i]].known = false;
         push(p, &lists[device], best.run, best.chunk, best.m);
@@ -215,8 +265,8 @@ SlotList *schedule(const Program *p, ScheduleKind kind, bool eval)
     for (int c = 0; c < p->chunks.n; c++) {
         SlotList *list = &lists[p->chunks.at[c].device];
         if (!eval) {
-            int warm = kind == SCHEDULE_GPIPE ? p->microbatches : p->chunks.n - 1 - c;
-            fill_device(p, list, c, warm);
+            int warm = kind == SCHEDULE_GPIPE ? p->microbatches : p->chunks.n - c;
+            fill_device(p, list, c, warm, c);
             continue;
         }
         for (int m = 0; m < p->microbatches; m++) {

@@ -265,12 +265,17 @@ static void use_catalogue(Elab *e, const Expr *x)
 void settings_devices(Elab *e)
 {
     Devices *d = &e->settings.devices;
+    const DeviceType *type = e->options->device ? catalogue_find(e->options->device) : NULL;
+    if (!type)
+        type = &catalogue_core;
+    /* its memory is not assumed: the machine's may be larger */
     *d = (Devices){.name = "gpu",
-                   .compute = DEVICE_COMPUTE,
-                   .bandwidth = DEVICE_BANDWIDTH,
-                   .link = DEVICE_LINK,
-                   .latency = DEVICE_LATENCY,
+                   .compute = type->compute,
+                   .bandwidth = type->bandwidth,
+                   .link = type->link,
+                   .latency = type->latency,
                    .node_link = 12.5e9,
+                   .standard = type,
                    .at = NO_PLACE};
     check_sets(e);
     const Item *item = only_item(e, &blocks[0]);

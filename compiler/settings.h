@@ -18,12 +18,6 @@ typedef enum { LR_CONSTANT, LR_COSINE, LR_LINEAR } LrKind;
 /* f64 is for checking gradients: the host target in double precision. */
 typedef enum { PRECISION_F32, PRECISION_BF16, PRECISION_F16, PRECISION_F64 } Precision;
 
-/* What is assumed of a device that nothing is said of: a core of a processor. */
-#define DEVICE_COMPUTE 100e9
-#define DEVICE_BANDWIDTH 20e9
-#define DEVICE_LINK 10e9
-#define DEVICE_LATENCY 2e-6
-
 typedef struct {
     const char *name; /* "gpu" */
     int count;        /* 0: no devices item; as many as the annotations use */
@@ -34,6 +28,8 @@ typedef struct {
     double latency;   /* s */
     int per_node;     /* 0: all in one */
     double node_link; /* bytes/s between nodes */
+    /* of the catalogue: whose speeds are assumed where nothing is said */
+    const struct DeviceType *standard;
     Place at;
 } Devices;
 

@@ -65,7 +65,7 @@ const int devices_nrows = COUNT(devices_rows);
 
 static void read_pipeline_schedule(Elab *e, const Given *g)
 {
-    int k = WORD(e, g, 1u << SCHEDULE_INTERLEAVED | 1u << SCHEDULE_ZERO_BUBBLE, "1f1b", "gpipe",
+    int k = WORD(e, g, 1u << SCHEDULE_INTERLEAVED, "1f1b", "gpipe",
                  "interleaved", "zero_bubble");
     e->settings.parallel.schedule_at = g->value->at;
     if (k >= 0)

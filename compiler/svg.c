@@ -96,7 +96,7 @@ static void add_legend(const Sheet *s, double x, double y, bool transfers)
             x = legend_box(s, x, y, classes[k], words[k]);
     x = legend_box(s, x, y, "z", "idle");
     if (s->curve > 0)
-        x = legend_box(s, x, y, "m", "kept memory");
+        x = legend_box(s, x, y, "m", "kept memory in use");
     for (int l = 0; l < p->links.n; l++)
         links[p->links.at[l].kind] = true;
     if (transfers && links[LINK_ACTIVATION])
@@ -123,11 +123,11 @@ static void add_title(const Sheet *s, double x)
         s->out,
         "<text class=\"s\" x=\"%.1f\" y=\"64\">%s \xC2\xB7 %d stage%s \xC2\xB7 %d "
         "micro-batch%s of %lld sample%s \xC2\xB7 step %s (estimated) \xC2\xB7 bubble %.1f %%"
-        " (with F = 1 and B = 2: %.1f %%)</text>\n",
+        " (with %s: %.1f %%)</text>\n",
         x, schedule_kind_name(p->model->settings.parallel.schedule), p->devices.n,
         p->devices.n == 1 ? "" : "s", p->microbatches, p->microbatches == 1 ? "" : "es",
         (long long)p->microbatch, p->microbatch == 1 ? "" : "s", step, 100 * plan->seconds->bubble,
-        100 * plan->units->bubble);
+        plan->lengths, 100 * plan->units->bubble);
 }
 
 /* ---------------------------------------------------------------------------- axis */
@@ -187,6 +187,18 @@ static void add_names(const Sheet *s, int device, double x, int room)
                 svg_escape(a, svg_shorten(a, layers, room - used > 3 ? room - used : 3)));
 }
 
+/* What is set aside, as the tables have it, beside the curve of what is in use. */
+static void add_kept(const Sheet *s, double font, double x, double y, const char *word,
+                     int64_t bytes, int64_t peak)
+{
+    text_printf(s->out,
+                "<text class=\"l\" font-size=\"%g\" x=\"%.1f\" y=\"%.1f\"><title>kept %s, at most "
+                "%s of it in "
+                "use at a time</title>%s%s</text>",
+                font, x, y, show_bytes(s->arena, bytes), show_bytes(s->arena, peak), word,
+                show_bytes(s->arena, bytes));
+}
+
 static void add_numbers(const Sheet *s, int device, int64_t peak)
 {
     double step = s->plan->seconds->step, x = s->x + s->width + 14, y = svg_row(s, device);
@@ -197,13 +209,11 @@ static void add_numbers(const Sheet *s, int device, int64_t peak)
     double font = s->lane >= 20 ? 12 : 10, middle = y + s->lane / 2 + font * 0.36;
     text_printf(s->out, "<text font-size=\"%g\" x=\"%.1f\" y=\"%.1f\">idle %.0f %%</text>", font, x,
                 middle, 100 * idle);
+    int64_t bytes = s->plan->p->devices.at[device].class_bytes[BUFFER_KEPT];
     if (s->curve >= 12)
-        text_printf(s->out,
-                    "<text class=\"l\" font-size=\"11\" x=\"%.1f\" y=\"%.1f\">kept %s</text>", x,
-                    y + s->lane + 2 + s->curve - 2, show_bytes(s->arena, peak));
+        add_kept(s, 11, x, y + s->lane + 2 + s->curve - 2, "kept ", bytes, peak);
     else if (s->curve > 0)
-        text_printf(s->out, "<text class=\"l\" font-size=\"10\" x=\"%.1f\" y=\"%.1f\">%s</text>",
-                    x + 62, middle, show_bytes(s->arena, peak));
+        add_kept(s, 10, x + 62, middle, "", bytes, peak);
     text_add(s->out, "\n");
 }
 

@@ -35,6 +35,8 @@ const char *toolchain_find_gpu(Arena *a, Interrupts *held, Toolchain *t, const O
 const char *toolchain_cuda_root(Arena *a, const char *nvcc);
 /* Is there a GPU with its driver, and nvcc? Nothing is run to find out. */
 bool gpu_here(void);
+/* Is there a driver for NVIDIA GPUs? */
+bool driver_here(void);
 
 /* cc (nvcc for .cu) … -c source -o object; cc … objects -o program libraries. The log is beside
  * the result. */

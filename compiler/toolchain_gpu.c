@@ -4,6 +4,7 @@
  * Everything of CUDA is found from nvcc's own place. The simulated GPU is no other program: it
  * wants what nvcc keeps out of a trainer otherwise, PTX as text and the lines of the source, and
  * its own libraries in the place of NVIDIA's. */
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,12 +36,22 @@ static Words find_nvcc(Arena *a)
     return words;
 }
 
+static const char driver_file[] = "/proc/driver/nvidia/version";
+
+bool driver_here(void)
+{
+    if (access(driver_file, R_OK) == 0)
+        return true;
+    /* the Linux of Windows has a driver, and no such file */
+    void *library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+    return library && dlclose(library) == 0;
+}
+
 bool gpu_here(void)
 {
     Arena *a = arena_new();
     Words nvcc = find_nvcc(a);
-    bool here =
-        access("/proc/driver/nvidia/version", R_OK) == 0 && program_find(a, nvcc.at[0]) != NULL;
+    bool here = access(driver_file, R_OK) == 0 && program_find(a, nvcc.at[0]) != NULL;
     arena_free(a);
     return here;
 }
@@ -203,6 +214,7 @@ static const char *add_simulator(Arena *a, Toolchain *t, bool nccl)
     VEC_PUSH(a, &t->libraries, "-l:libcublas.so.13");
     VEC_PUSH(a, &t->libraries, "-l:libcublasLt.so.13");
     VEC_PUSH(a, &t->libraries, "-l:libcudart.so.13");
+    VEC_PUSH(a, &t->libraries, "-ldl");
     return NULL;
 }
 

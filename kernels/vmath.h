@@ -50,6 +50,11 @@ VMATH real mdl_sqrt(real x)
     return sqrt(x);
 }
 
+VMATH real mdl_sigmoid(real x)
+{
+    return 1 / (1 + exp(-x));
+}
+
 #else
 
 VMATH float mdl_fma(float a, float b, float c)
@@ -71,12 +76,10 @@ VMATH int32_t mdl_to_bits(float x)
     return bits;
 }
 
-/* x = n ln 2 + r, |r| <= ln 2 / 2; exp(r) by a polynomial; 2^n in two factors, so that results
- * near either end of the range are rounded once. */
-VMATH float mdl_exp(float x)
+/* x = n ln 2 + r, |r| <= ln 2 / 2. Gives exp(r), by a polynomial, and n in the lowest bits of
+ * 1.5 * 2^23 + n. */
+VMATH float mdl_exp_rest(float x, int32_t *shifted_bits)
 {
-    x = x > 89.0f ? 89.0f : x;
-    x = x < -105.0f ? -105.0f : x;
     const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
     const float shifted = mdl_fma(x, 1.44269504f, shift);
     const float n = shifted - shift;
@@ -87,8 +90,18 @@ VMATH float mdl_exp(float x)
     p = mdl_fma(p, r, 0x1.55547cp-5f);
     p = mdl_fma(p, r, 0x1.55548ap-3f);
     p = mdl_fma(p, r, 0.5f);
-    p = mdl_fma(p * r, r, r) + 1.0f;
-    const int32_t whole = mdl_to_bits(shifted) - 0x4b400000;
+    *shifted_bits = mdl_to_bits(shifted);
+    return mdl_fma(p * r, r, r) + 1.0f;
+}
+
+/* 2^n in two factors, so that results near either end of the range are rounded once. */
+VMATH float mdl_exp(float x)
+{
+    x = x > 89.0f ? 89.0f : x;
+    x = x < -105.0f ? -105.0f : x;
+    int32_t bits;
+    const float p = mdl_exp_rest(x, &bits);
+    const int32_t whole = bits - 0x4b400000;
     const int32_t half = whole >> 1;
     const float first = mdl_from_bits((int32_t)((uint32_t)(half + 127) << 23));
     const float second = mdl_from_bits((int32_t)((uint32_t)(whole - half + 127) << 23));
@@ -148,6 +161,18 @@ VMATH float mdl_sqrt(float x)
     return __builtin_sqrtf(x);
 }
 
+/* Of exp(-x) only what is not lost beside 1 matters, and infinity above 2^127.5: 2^n is one
+ * factor. */
+VMATH float mdl_sigmoid(float x)
+{
+    float y = -x;
+    y = y > 89.0f ? 89.0f : y;
+    y = y < -87.0f ? -87.0f : y;
+    int32_t bits;
+    const float p = mdl_exp_rest(y, &bits);
+    return 1 / (1 + p * mdl_from_bits((int32_t)(((uint32_t)bits << 23) + 0x3f800000u)));
+}
+
 /* 16-bit numbers: exact to float; from float to nearest even, NaN stays NaN. */
 VMATH float mdl_from_bf16(uint16_t h)
 {
@@ -199,11 +224,6 @@ VMATH float mdl_round_f16(float x)
 VMATH real mdl_abs(real x)
 {
     return x < 0 ? -x : x + 0; /* + 0: of -0 makes 0 */
-}
-
-VMATH real mdl_sigmoid(real x)
-{
-    return 1 / (1 + mdl_exp(-x));
 }
 
 VMATH real mdl_relu(real x)

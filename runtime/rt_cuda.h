@@ -37,9 +37,9 @@ typedef struct MdlNccl {
     /* Makes this rank's end on the current device; returns when all ranks have called. */
     int (*connect)(struct ncclComm **comm, int ranks, int rank, const void *id);
     /* Sends a number along each link of this rank; `place` is device memory, MDL_NCCL_GREETING
-     * bytes for each link, with zeros. */
+     * bytes for each link, with zeros. *call: which of NCCL's calls failed. */
     int (*greet)(struct ncclComm *comm, const MdlLink *links, int nlinks, int rank, char *place,
-                 cudaStream_t stream);
+                 cudaStream_t stream, const char **call);
     int (*failed)(struct ncclComm *comm); /* what has gone wrong meanwhile; 0: nothing */
     /* Ends it. abort: also what is under way, which no other rank may ever answer. */
     int (*close)(struct ncclComm *comm, bool abort);

@@ -134,9 +134,10 @@ static int nccl_greet(Device *d)
     int n = model->nlinks < most ? model->nlinks : most;
     if (n == 0)
         return MDL_OK;
+    const char *call = "";
     OPEN(cudaMemsetAsync(place, 0, (size_t)n * MDL_NCCL_GREETING, s->transfer));
-    TRY(gpu_open_check(
-        d, model->nccl->greet(s->nccl, model->links, n, s->index, place, s->transfer), "ncclSend"));
+    int status = model->nccl->greet(s->nccl, model->links, n, s->index, place, s->transfer, &call);
+    TRY(gpu_open_check(d, status, call));
     return gpu_wait(s, s->transfer);
 }
 

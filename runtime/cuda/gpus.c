@@ -3,14 +3,40 @@
  * In: the model. Out: nothing, or one line that says what is missing and the ways out. Nothing
  * is allocated here, so a run that cannot be says so at once and not after minutes.
  */
+#include <dlfcn.h>
 #include <stdlib.h>
 
 #include "device_cuda.h"
 
 const TargetTraits target_traits = {.late = true};
 
-static const char WAYS_OUT[] = "build with --target host to train on this machine's processor, or "
-                               "with --target sim for a simulated GPU";
+/* Whether the CUDA that this program runs on is the simulator's. */
+static bool simulated(void)
+{
+    return dlsym(RTLD_DEFAULT, "sim_config") != NULL;
+}
+
+static const char *ways_out(void)
+{
+    return simulated() ? "build with --target host to train on this machine's processor"
+                       : "build with --target host to train on this machine's processor, or "
+                         "with --target sim for a simulated GPU";
+}
+
+static int count_problem(int needed, int found, Problem *p)
+{
+    if (simulated())
+        return problem_set(p, EXIT_RUN,
+                           "the model is placed on %d GPUs and the simulator has %d; set "
+                           "MDL_SIM_DEVICES=%d",
+                           needed, found, needed);
+    return problem_set(
+        p, EXIT_RUN,
+        "the model is placed on %d GPUs and %s %d; place it on fewer devices (-D "
+        "where the model has a constant for them), or %s",
+        needed, getenv("CUDA_VISIBLE_DEVICES") ? "CUDA_VISIBLE_DEVICES shows" : "this machine has",
+        found, ways_out());
+}
 
 static int count_check(const MdlModel *model, Problem *p)
 {
@@ -25,19 +51,11 @@ static int count_check(const MdlModel *model, Problem *p)
     gpu_note((int)status);
     if (status == cudaErrorNoDevice || status == cudaErrorInsufficientDriver)
         return problem_set(p, EXIT_RUN, "no NVIDIA GPU: %s; %s", cudaGetErrorString(status),
-                           WAYS_OUT);
+                           ways_out());
     if (status != cudaSuccess)
         return problem_set(p, EXIT_RUN, "the NVIDIA GPUs cannot be used: %s; %s",
-                           cudaGetErrorString(status), WAYS_OUT);
-    if (found < needed)
-        return problem_set(
-            p, EXIT_RUN,
-            "the model is placed on %d GPUs and %s %d; place it on fewer devices (-D "
-            "where the model has a constant for them), or %s",
-            needed,
-            getenv("CUDA_VISIBLE_DEVICES") ? "CUDA_VISIBLE_DEVICES shows" : "this machine has",
-            found, WAYS_OUT);
-    return MDL_OK;
+                           cudaGetErrorString(status), ways_out());
+    return found < needed ? count_problem(needed, found, p) : MDL_OK;
 }
 
 /* Whether the binary holds code for the current device. */
@@ -52,10 +70,13 @@ static int code_check(const Device *d, Problem *p)
                     "cudaDeviceGetAttribute", p));
     TRY(gpu_problem(d, (int)cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, gpu),
                     "cudaDeviceGetAttribute", p));
+    const char *hint = simulated() ? "set MDL_SIM_ARCH to 8.0 or a later one; on such a GPU, "
+                                     "build it"
+                                   : "build it";
     return problem_set(p, EXIT_RUN,
                        "%s has compute capability %d.%d, for which this trainer holds no code; "
-                       "build it with --gpu-arch sm_%d%d",
-                       d->plan->device, major, minor, major, minor);
+                       "%s with --gpu-arch sm_%d%d",
+                       d->plan->device, major, minor, hint, major, minor);
 }
 
 static int memory_check(const MdlModel *model, const Device *d, Problem *p)
@@ -71,9 +92,10 @@ static int memory_check(const MdlModel *model, const Device *d, Problem *p)
         return MDL_OK;
     return problem_set(p, EXIT_RUN,
                        "%s needs %s bytes and %s are free; a smaller parallel.microbatch or more "
-                       "devices need less on each",
+                       "devices need less on each%s",
                        d->plan->device, text_number(want, needed),
-                       text_number(have, (int64_t)unused));
+                       text_number(have, (int64_t)unused),
+                       simulated() ? ", and MDL_SIM_MEMORY is what each has" : "");
 }
 
 int target_check(const Trainer *t, Problem *p)

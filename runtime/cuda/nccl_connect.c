@@ -32,22 +32,28 @@ static int nccl_join(struct ncclComm **comm, int ranks, int rank, const void *id
 
 /* All of a rank's at once, so that none waits for another. */
 static int nccl_greet(struct ncclComm *comm, const MdlLink *links, int nlinks, int rank,
-                      char *place, cudaStream_t stream)
+                      char *place, cudaStream_t stream, const char **call)
 {
     enum { RECEIVED = MDL_NCCL_GREETING / 2 };
+    *call = "ncclGroupStart";
     ncclResult_t result = ncclGroupStart();
     if (result != ncclSuccess)
         return nccl_status(result);
     for (int i = 0; i < nlinks && result == ncclSuccess; i++) {
         char *at = place + (size_t)i * MDL_NCCL_GREETING;
-        if (links[i].from == rank)
+        if (links[i].from == rank) {
+            *call = "ncclSend";
             result = ncclSend(at, 1, ncclFloat, links[i].to, comm, stream);
-        else if (links[i].to == rank)
+        } else if (links[i].to == rank) {
+            *call = "ncclRecv";
             result = ncclRecv(at + RECEIVED, 1, ncclFloat, links[i].from, comm, stream);
+        }
     }
     if (result != ncclSuccess) /* known; the group has to be ended all the same */
         (void)ncclGetLastError(comm);
     ncclResult_t ended = ncclGroupEnd();
+    if (result == ncclSuccess)
+        *call = "ncclGroupEnd";
     return nccl_status(result != ncclSuccess ? result : ended);
 }
 

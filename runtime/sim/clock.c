@@ -132,6 +132,58 @@ void clock_id_return(uint32_t id, uint32_t last)
     ids.last[id] = last;
 }
 
+/* ------------------------------------------- operations that were cut short, and after */
+
+typedef struct {
+    uint32_t stream_id, sequence;
+    uint64_t until; /* operations with this number or a higher one were enqueued knowingly */
+} Cut;
+
+static struct {
+    Cut *all;
+    size_t n, room, unknown; /* unknown: cuts that no host thread has waited for */
+} cuts;
+
+void sim_op_cut_short(const SimOp *op)
+{
+    for (size_t i = 0; i < cuts.n; i++)
+        if (cuts.all[i].stream_id == op->stream_id && cuts.all[i].until == UINT64_MAX)
+            return; /* comes after an earlier cut */
+    if (cuts.n == cuts.room) {
+        size_t room = cuts.room ? 2 * cuts.room : 16;
+        Cut *grown = realloc(cuts.all, room * sizeof *grown);
+        if (!grown)
+            return;
+        cuts.all = grown;
+        cuts.room = room;
+    }
+    cuts.all[cuts.n++] = (Cut){op->stream_id, op->sequence, UINT64_MAX};
+    cuts.unknown++;
+}
+
+void clock_cuts_learn(uint64_t number)
+{
+    for (size_t i = 0; cuts.unknown > 0 && i < cuts.n; i++) {
+        Cut *c = &cuts.all[i];
+        if (c->until != UINT64_MAX || (int)c->stream_id >= host_clock.n ||
+            host_clock.at[c->stream_id] < c->sequence)
+            continue;
+        c->until = number;
+        cuts.unknown--;
+    }
+}
+
+bool clock_misled(const SimOp *op)
+{
+    for (size_t i = 0; i < cuts.n; i++) {
+        const Cut *c = &cuts.all[i];
+        if (op->number < c->until && (int)c->stream_id < op->clock.n &&
+            op->clock.at[c->stream_id] >= c->sequence)
+            return true;
+    }
+    return false;
+}
+
 /* ---------------------------------------------------------------------- history */
 
 /* Texts are kept once: a program does the same things again and again. */

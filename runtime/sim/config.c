@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "host.h"
@@ -205,6 +206,11 @@ static void config_read(void)
     config.cc = config_text("MDL_SIM_CC");
     config.cc = config.cc ? config.cc : "cc";
     config.keep = config_text("MDL_SIM_KEEP");
+    if (config.keep) { /* made where it is missing */
+        (void)mkdir(config.keep, 0777);
+        if (access(config.keep, W_OK | X_OK) != 0)
+            config_refuse("MDL_SIM_KEEP", config.keep, "a folder that can be written into");
+    }
     config_arch();
     config_fail();
 }

@@ -97,7 +97,7 @@ void exec_report_access(ExecThread *th, SimFinding finding, uint32_t site, uint6
                         uint32_t bytes, int access, const char *detail)
 {
     char text[1024];
-    if (exec_seen(th->exec, finding, site, 0, 0))
+    if (th->exec->op->misled || exec_seen(th->exec, finding, site, 0, 0))
         return;
     sim_report(finding, "%s",
                access_describe(th, site, address, bytes, access, detail, text, sizeof text));
@@ -107,7 +107,7 @@ void exec_report_early(ExecThread *th, const SimBlockOfMemory *m, uint32_t site,
                        uint32_t bytes, int access)
 {
     char memory[256], text[1024], other[512];
-    if (exec_seen(th->exec, SIM_RACE, site, UINT32_MAX, 0))
+    if (th->exec->op->misled || exec_seen(th->exec, SIM_RACE, site, UINT32_MAX, 0))
         return;
     sim_memory_describe(address, memory, sizeof memory);
     sim_history_describe(m->given_stream, m->given, other, sizeof other);
@@ -177,6 +177,8 @@ void exec_report_shadow(ExecThread *th, ShadowVerdict verdict, ShadowSlot other,
     bool within = slot_segment(other) >= e->view.op_first;
     SimFinding finding = within ? SIM_RACE_BLOCK : SIM_RACE;
     ExecUnwritten *kept = NULL;
+    if (!shared && shadow_misled(e->op, other))
+        return;
     if (verdict == SHADOW_UNWRITTEN) {
         kept = unwritten_new(e, site, shared);
         if (!kept)

@@ -44,6 +44,8 @@ int64_t time_now_ns(void);
 uint32_t clock_id_take(uint32_t *last);
 void clock_id_return(uint32_t id, uint32_t last);
 void history_note(const SimOp *op);
+bool clock_misled(const SimOp *op);     /* whose clock is complete */
+void clock_cuts_learn(uint64_t number); /* before the operation of that number is enqueued */
 
 /* ---------------------------------------------------------------------- stream.c */
 

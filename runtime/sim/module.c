@@ -1,8 +1,9 @@
 /* module.c - executables' modules: kernels and global variables by name.
  *
- * A module is found when the program registers it and built when something of it is first
- * asked for. Modules stay until the process ends: reports name kernels that ran long ago, and
- * programs free theirs at exit.
+ * A module is found when the program registers it and parsed when something of it is first asked
+ * for. A kernel of it is built when it is first launched, or asked about: with the functions that
+ * it reaches, and no other kernel. Modules stay until the process ends: reports name kernels that
+ * ran long ago, and programs free theirs at exit.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -10,22 +11,28 @@
 #include "fatbin.h"
 #include "module.h"
 #include "module_build.h"
+#include "module_variables.h"
+
+typedef enum { KERNEL_NEW, KERNEL_BUILT, KERNEL_FAILED } KernelState;
 
 struct SimKernel {
     SimModule *module;
-    const SimKernelTable *table;
+    TranslatedKernel translated;
+    uint32_t function; /* of the PTX */
+    KernelState state;
     char name[256];
 };
 
 struct SimModule {
     SimModule *next;
-    char *ptx;
+    char *text;
     size_t size;
-    const SimModuleTable *table;
     bool runs_here; /* the devices are of an architecture that the PTX is for */
-    bool failed;    /* once reported, not tried again */
+    bool parsed, failed;
+    PtxModule ptx;
     SimKernel *kernels;
-    uint64_t *globals[SIM_DEVICES_MAX]; /* addresses by variable; 0: not there yet */
+    uint32_t nkernels;
+    ModuleVariables variables;
 };
 
 static SimModule *modules;
@@ -53,7 +60,7 @@ SimModule *sim_module_new(const void *image)
     }
     memcpy(copy, ptx.data, ptx.size);
     copy[ptx.size] = '\0';
-    module->ptx = copy;
+    module->text = copy;
     module->runs_here = ptx.architecture <= device;
     module->size = strlen(copy); /* the image is padded with zeroes */
     module->next = modules;
@@ -65,8 +72,8 @@ void sim_module_free(SimModule *module)
 {
     if (!module)
         return;
-    free(module->ptx);
-    module->ptx = NULL;
+    free(module->text);
+    module->text = NULL;
 }
 
 bool sim_module_runs_here(const SimModule *module)
@@ -74,48 +81,79 @@ bool sim_module_runs_here(const SimModule *module)
     return module->runs_here;
 }
 
+/* ---------------------------------------------------------------------- parsing */
+
 static bool make_kernels(SimModule *module)
 {
-    const SimModuleTable *table = module->table;
-    module->kernels = calloc(table->nkernels + 1u, sizeof *module->kernels);
+    const PtxModule *ptx = &module->ptx;
+    module->kernels = calloc(ptx->nfunctions + 1u, sizeof *module->kernels);
     if (!module->kernels)
         return false;
-    for (uint32_t i = 0; i < table->nkernels; i++) {
-        SimKernel *k = &module->kernels[i];
+    for (uint32_t i = 0; i < ptx->nfunctions; i++) {
+        if (!ptx->functions[i].entry || !ptx->functions[i].defined)
+            continue;
+        SimKernel *k = &module->kernels[module->nkernels++];
         k->module = module;
-        k->table = &table->kernels[i];
-        module_demangle(k->table->name, k->name, sizeof k->name);
+        k->function = i;
+        module_demangle(ptx->functions[i].name->text, k->name, sizeof k->name);
     }
     return true;
 }
 
-/* Translates, compiles, loads: once. */
-static bool build(SimModule *module)
+/* Once; a failure is told once. */
+static bool parse(SimModule *module)
 {
-    if (module->table)
-        return true;
-    if (module->failed || !module->ptx)
-        return false;
-    module->table = module_build(module->ptx, module->size);
-    if (module->table && !make_kernels(module))
-        module->table = NULL;
-    module->failed = !module->table;
-    return module->table != NULL;
+    if (module->parsed || module->failed || !module->text)
+        return module->parsed;
+    module->parsed = ptx_parse(&module->ptx, module->text, module->size);
+    if (!module->parsed) {
+        sim_report(SIM_UNKNOWN, "the PTX of a module cannot be read: %s", module->ptx.error);
+    } else if (!make_kernels(module)) {
+        sim_report(SIM_UNKNOWN, "a module cannot be read: out of memory");
+        module->parsed = false;
+    }
+    module->failed = !module->parsed;
+    if (module->failed)
+        ptx_free(&module->ptx);
+    else
+        module_keep_ptx(module->text, module->size);
+    module->variables.module = &module->ptx;
+    free(module->text);
+    module->text = NULL;
+    return module->parsed;
+}
+
+/* --------------------------------------------------------------------- building */
+
+/* A failure is told once. */
+static void build(SimKernel *k)
+{
+    char problem[3072];
+    const bool done =
+        module_build(&k->module->ptx, k->function, &k->translated, problem, sizeof problem);
+    k->state = done ? KERNEL_BUILT : KERNEL_FAILED;
+    if (!done)
+        sim_report(SIM_UNKNOWN, "kernel %s: %s", k->name, problem);
+}
+
+static bool is_ready(SimKernel *k)
+{
+    if (k->state == KERNEL_NEW)
+        build(k);
+    if (k->state == KERNEL_BUILT && k->translated.table.unknown)
+        sim_report(SIM_UNKNOWN, "kernel %s: %s is not simulated", k->name,
+                   k->translated.table.unknown);
+    return k->state == KERNEL_BUILT && !k->translated.table.unknown;
 }
 
 SimKernel *sim_module_kernel(SimModule *module, const char *name)
 {
-    if (!build(module))
+    if (!parse(module))
         return NULL;
-    for (uint32_t i = 0; i < module->table->nkernels; i++) {
+    for (uint32_t i = 0; i < module->nkernels; i++) {
         SimKernel *k = &module->kernels[i];
-        if (strcmp(k->table->name, name) != 0)
-            continue;
-        if (k->table->unknown) {
-            sim_report(SIM_UNKNOWN, "kernel %s: %s is not simulated", k->name, k->table->unknown);
-            return NULL;
-        }
-        return k;
+        if (strcmp(module->ptx.functions[k->function].name->text, name) == 0)
+            return is_ready(k) ? k : NULL;
     }
     sim_report(SIM_UNKNOWN, "kernel %s is not in the PTX of its module", name);
     return NULL;
@@ -129,104 +167,40 @@ const char *sim_kernel_name(const SimKernel *kernel)
 int sim_kernel_params(const SimKernel *kernel, const uint32_t **offsets, const uint32_t **sizes,
                       uint32_t *total)
 {
-    *offsets = kernel->table->param_offset;
-    *sizes = kernel->table->param_size;
-    *total = kernel->table->param_bytes;
-    return (int)kernel->table->nparams;
+    const SimKernelTable *table = sim_kernel_table(kernel);
+    *offsets = table->param_offset;
+    *sizes = table->param_size;
+    *total = table->param_bytes;
+    return (int)table->nparams;
 }
 
 uint32_t sim_kernel_static_shared(const SimKernel *kernel)
 {
-    return kernel->table->shared_bytes;
+    return sim_kernel_table(kernel)->shared_bytes;
 }
 
 const SimKernelTable *sim_kernel_table(const SimKernel *kernel)
 {
-    return kernel->table;
+    return &kernel->translated.table;
 }
 
 /* ------------------------------------------------------------------- variables */
 
-/* Variables of a device that were allocated and whose addresses are still to be filled in. */
-typedef struct {
-    SimModule *module;
-    int device;
-    uint32_t *variables, n;
-} Fresh;
-
-/* Where a variable is; it is allocated, and with it what its initial value is, when it is first
- * asked for. 0: out of memory. */
-static uint64_t place(Fresh *fresh, uint32_t variable)
-{
-    uint64_t *address = &fresh->module->globals[fresh->device][variable];
-    if (*address)
-        return *address;
-    const SimGlobalTable *global = &fresh->module->table->globals[variable];
-    const uint64_t size = global->bytes ? global->bytes : 1;
-    *address = sim_memory_static(fresh->device, size);
-    if (*address == 0)
-        return 0;
-    char *bytes = sim_bytes(*address);
-    memset(bytes, 0, size);
-    if (global->initial && global->initial_bytes <= size)
-        memcpy(bytes, global->initial, global->initial_bytes);
-    sim_shadow_known(fresh->device, *address, size);
-    fresh->variables[fresh->n++] = variable;
-    return *address;
-}
-
-/* Addresses of other variables are written byte by byte, as PTX may have cut them. */
-static void relocate(Fresh *fresh, const SimGlobalTable *global, char *bytes)
-{
-    for (uint32_t i = 0; i < global->nrelocations; i++) {
-        const SimRelocation *r = &global->relocations[i];
-        if (r->offset + r->bytes > global->bytes)
-            continue;
-        const bool known = r->variable < fresh->module->table->nglobals;
-        const uint64_t address = (known ? place(fresh, r->variable) : 0) + r->addend;
-        for (uint32_t b = 0; b < r->bytes && r->first + b < 8; b++)
-            bytes[r->offset + b] = (char)(address >> 8 * (r->first + b));
-    }
-}
-
-static uint64_t address_of(SimModule *module, uint32_t variable, int device)
-{
-    const uint32_t n = module->table->nglobals;
-    if (!module->globals[device])
-        module->globals[device] = calloc(n + 1u, sizeof(uint64_t));
-    const uint64_t *addresses = module->globals[device];
-    if (!addresses || addresses[variable])
-        return addresses ? addresses[variable] : 0;
-    /* Those that its value refers to come after it, and so on: chains may be long, or rings. */
-    Fresh fresh = {module, device, malloc(n * sizeof *fresh.variables), 0};
-    if (!fresh.variables)
-        return 0;
-    place(&fresh, variable);
-    while (fresh.n > 0) {
-        const uint32_t at = fresh.variables[--fresh.n];
-        relocate(&fresh, &module->table->globals[at], sim_bytes(addresses[at]));
-    }
-    free(fresh.variables);
-    return addresses[variable];
-}
-
 uint64_t sim_kernel_global(const SimKernel *kernel, uint32_t variable, int device)
 {
-    SimModule *module = kernel->module;
-    if (device < 0 || device >= SIM_DEVICES_MAX || variable >= module->table->nglobals)
+    if (device < 0 || device >= SIM_DEVICES_MAX || variable >= kernel->translated.nvariables)
         return 0;
-    return address_of(module, variable, device);
+    return module_variable_address(&kernel->module->variables,
+                                   kernel->translated.variables[variable], device);
 }
 
 uint64_t sim_module_global(SimModule *module, const char *name, int device, size_t *size)
 {
-    if (device < 0 || device >= SIM_DEVICES_MAX || !build(module))
+    uint32_t variable;
+    if (device < 0 || device >= SIM_DEVICES_MAX || !parse(module) ||
+        !module_variable_find(&module->ptx, name, &variable))
         return 0;
-    for (uint32_t i = 0; i < module->table->nglobals; i++)
-        if (strcmp(module->table->globals[i].name, name) == 0) {
-            if (size)
-                *size = module->table->globals[i].bytes;
-            return address_of(module, i, device);
-        }
-    return 0;
+    if (size)
+        *size = module->ptx.variables[variable].bytes;
+    return module_variable_address(&module->variables, variable, device);
 }

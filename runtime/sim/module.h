@@ -5,10 +5,10 @@
 #include "sim.h"
 #include "simt.h"
 
-/* The table that the translated file carries for the kernel; `unknown` in it is NULL. */
+/* What is known of the kernel; `unknown` in it is NULL. */
 const SimKernelTable *sim_kernel_table(const SimKernel *kernel);
-/* Device address of the kernel's module's variable number `variable`, which is allocated and
- * initialised on first use: what SimServices.global returns. */
+/* Device address of the kernel's variable number `variable`, which is one of its module's and
+ * allocated and initialised on first use: what SimServices.global returns. */
 uint64_t sim_kernel_global(const SimKernel *kernel, uint32_t variable, int device);
 
 #endif

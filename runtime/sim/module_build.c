@@ -1,4 +1,4 @@
-/* module_build.c - PTX text → C → a shared object → its table.
+/* module_build.c - an entry of a PtxModule → C → a shared object → code that runs.
  *
  * The C text is the headers, then the translation. It names nothing outside itself, so its
  * hash is the cache's key: a changed translator makes other text. An object that does not
@@ -11,108 +11,128 @@
 #include <string.h>
 #include <unistd.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "module_build.h"
-#include "ptx.h"
 #include "sim.h"
-#include "translate.h"
 
-/* The headers and the translation; NULL after a report. */
-static char *write_code(const char *ptx, size_t size, size_t *code_size)
+/* The headers and the translation, instead of the translation alone. */
+static bool add_headers(TranslatedKernel *kernel)
 {
-    PtxModule module;
-    char *code = NULL, problem[128] = "out of memory";
-    bool done = false;
-    if (!ptx_parse(&module, ptx, size)) {
-        sim_report(SIM_UNKNOWN, "the PTX of a module cannot be read: %s", module.error);
-        ptx_free(&module);
-        return NULL;
-    }
-    FILE *out = open_memstream(&code, code_size);
-    if (out) {
-        fputs(sim_header_text, out);
-        done = translate_module(&module, out, problem, sizeof problem);
-        done = fclose(out) == 0 && done;
-    }
-    ptx_free(&module);
-    if (done)
-        return code;
-    sim_report(SIM_UNKNOWN, "a module cannot be translated: %s", problem);
-    free(code);
-    return NULL;
+    const size_t headers = strlen(sim_header_text);
+    char *code = malloc(headers + kernel->size + 1);
+    if (!code)
+        return false;
+    memcpy(code, sim_header_text, headers);
+    memcpy(code + headers, kernel->code, kernel->size + 1);
+    free(kernel->code);
+    kernel->code = code;
+    kernel->size += headers;
+    return true;
 }
 
-/* MDL_SIM_KEEP: the module's texts, under the name that its object has. */
-static void keep_texts(const char *object, const char *ptx, size_t size, const char *code,
-                       size_t code_size)
+/* ---------------------------------------------------------------------- keeping */
+
+static void keep_text(const char *name, const char *text, size_t size)
 {
-    const char *keep = sim_config()->keep, *name = strrchr(object, '/');
-    if (!keep || !*keep)
+    char *path = NULL;
+    if (asprintf(&path, "%s/%s", sim_config()->keep, name) < 0)
+        path = NULL;
+    if (!path || !module_write_file(path, text, size))
+        fprintf(stderr, "mdl-sim: %s cannot be written (MDL_SIM_KEEP): %s\n",
+                path ? path : sim_config()->keep, strerror(errno));
+    free(path);
+}
+
+static bool keeps(void)
+{
+    return sim_config()->keep && *sim_config()->keep;
+}
+
+void module_keep_ptx(const char *ptx, size_t size)
+{
+    char name[64];
+    const XXH128_hash_t hash = XXH3_128bits(ptx, size);
+    snprintf(name, sizeof name, "module_%016llx%016llx.ptx", (unsigned long long)hash.high64,
+             (unsigned long long)hash.low64);
+    if (keeps())
+        keep_text(name, ptx, size);
+}
+
+/* Under the name that its object has, and with the kernel's. */
+static void keep_code(const char *object, const TranslatedKernel *kernel)
+{
+    const char *slash = strrchr(object, '/'), *name = slash ? slash + 1 : object;
+    char *file = NULL, *text = NULL;
+    if (!keeps())
         return;
-    name = name ? name + 1 : object;
-    const int stem = (int)(strlen(name) - strlen(".so"));
-    for (int i = 0; i < 2; i++) {
-        char *path = NULL;
-        if (asprintf(&path, "%s/%.*s%s", keep, stem, name, i == 0 ? ".ptx" : ".c") < 0 ||
-            !module_write_file(path, i == 0 ? ptx : code, i == 0 ? size : code_size))
-            fprintf(stderr, "mdl-sim: %s cannot be written (MDL_SIM_KEEP): %s\n",
-                    path ? path : keep, strerror(errno));
-        free(path);
+    const int n = asprintf(&text, "/* %s */\n%s", kernel->table.name, kernel->code);
+    if (n >= 0 && asprintf(&file, "%.*s.c", (int)(strlen(name) - strlen(".so")), name) >= 0) {
+        keep_text(file, text, (size_t)n);
+        free(file);
     }
+    if (n >= 0)
+        free(text);
 }
 
-static const SimModuleTable *load(const char *object)
+/* --------------------------------------------------------------------- building */
+
+static bool load(const char *object, TranslatedKernel *kernel)
 {
     void *handle = dlopen(object, RTLD_NOW | RTLD_LOCAL);
-    const SimModuleTable *table = handle ? dlsym(handle, "sim_module_table") : NULL;
-    if (table && table->abi == SIM_ABI)
-        return table;
+    const SimCode *code = handle ? dlsym(handle, "sim_code") : NULL;
+    if (code && code->abi == SIM_ABI) {
+        kernel->table.run = code->run;
+        return true;
+    }
     if (handle)
         dlclose(handle);
-    return NULL;
+    return false;
 }
 
-static bool compile(const char *object, const char *code, size_t size)
+static bool compile(const char *object, const TranslatedKernel *kernel, char *problem, size_t size)
 {
     char messages[2048] = "", *source = NULL;
     if (asprintf(&source, "%s.%ld.c", object, (long)getpid()) < 0)
         return false;
-    bool done = module_write_file(source, code, size);
+    bool done = module_write_file(source, kernel->code, kernel->size);
     if (!done)
         snprintf(messages, sizeof messages, "%s cannot be written: %s", source, strerror(errno));
     done = done && module_compile(source, object, messages, sizeof messages);
     unlink(source);
     if (!done)
-        sim_report(SIM_UNKNOWN, "a translated module cannot be compiled (MDL_SIM_CC: %s)\n%s",
-                   sim_config()->cc, messages);
+        snprintf(problem, size, "its translation cannot be compiled (MDL_SIM_CC: %s)\n%s",
+                 sim_config()->cc, messages);
     free(source);
     return done;
 }
 
-const SimModuleTable *module_build(const char *ptx, size_t size)
+bool module_build(const PtxModule *module, uint32_t entry, TranslatedKernel *kernel, char *problem,
+                  size_t size)
 {
-    size_t code_size = 0;
-    char *code = write_code(ptx, size, &code_size);
-    if (!code)
-        return NULL;
-    char *object = module_cache_path(code, code_size, module_compiler_flags());
-    const SimModuleTable *table = NULL;
-    if (object) {
-        keep_texts(object, ptx, size, code, code_size);
-        table = access(object, R_OK) == 0 ? load(object) : NULL;
-        if (!table && compile(object, code, code_size)) {
-            table = load(object);
-            if (!table) {
-                const char *why = dlerror();
-                sim_report(SIM_UNKNOWN, "a compiled module cannot be loaded: %s",
-                           why ? why : object);
-            }
-        }
-    } else {
-        sim_report(SIM_UNKNOWN, "a module cannot be compiled: out of memory");
+    ModulePlace place;
+    snprintf(problem, size, "out of memory");
+    if (!translate_kernel(module, entry, kernel))
+        return false;
+    if (kernel->table.unknown)
+        return true;
+    if (!add_headers(kernel))
+        return false;
+    snprintf(problem, size, "there is no folder for its code (MDL_SIM_CACHE, TMPDIR)");
+    if (!module_place_enter(&place, kernel->code, kernel->size))
+        return false;
+    keep_code(place.object, kernel);
+    bool done = access(place.object, R_OK) == 0 && load(place.object, kernel);
+    if (!done && compile(place.object, kernel, problem, size)) {
+        done = load(place.object, kernel);
+        const char *why = done ? NULL : dlerror();
+        if (!done)
+            snprintf(problem, size, "its compiled code cannot be loaded: %s",
+                     why ? why : place.object);
     }
-    if (table)
-        module_cache_forget(object);
-    free(object);
-    free(code);
-    return table;
+    module_place_leave(&place);
+    free(kernel->code);
+    kernel->code = NULL;
+    return done;
 }

@@ -1,11 +1,13 @@
-/* module_cache.c - the folder of compiled modules, and the C compiler.
+/* module_cache.c - the folder of compiled kernels, and the C compiler.
  *
- * A compiled module's name is the hash of everything that it was made from: the C text with
+ * A compiled kernel's name is the hash of everything that it was made from: the C text with
  * the headers in it, the compiler with its flags, the processor (it is compiled for this
- * one). Files appear by rename, so processes may build the same module at the same time.
+ * one). Files appear by rename, so processes may build the same kernel at the same time;
+ * threads of one process wait for each other.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,33 +42,47 @@ static const char *const FLAGS[] = {
     "-w",
 };
 
-const char *module_compiler_flags(void)
-{
-    static char text[1024];
-    size_t used = (size_t)snprintf(text, sizeof text, "%s", sim_config()->cc);
-    for (size_t i = 0; i < sizeof FLAGS / sizeof *FLAGS && used < sizeof text; i++)
-        used += (size_t)snprintf(text + used, sizeof text - used, " %s", FLAGS[i]);
-    return text;
-}
+/* ------------------------------------------------------------ what names begin with */
 
-/* Lines of /proc/cpuinfo that say what code the processor runs. */
-static void hash_processor(XXH3_state_t *state)
+/* What all names depend on: the first processor's lines of /proc/cpuinfo that say what code it
+ * runs; the compiler and what it is called with. */
+static XXH3_state_t common;
+
+static void hash_processor(void)
 {
     FILE *file = fopen("/proc/cpuinfo", "r");
     char *line = NULL;
     size_t capacity = 0;
     static const char *const keys[] = {"model name", "flags", "Features", "CPU part"};
-    bool seen[sizeof keys / sizeof *keys] = {false};
-    while (file && getline(&line, &capacity, file) > 0)
+    while (file && getline(&line, &capacity, file) > 1)
         for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-            if (!seen[i] && strncmp(line, keys[i], strlen(keys[i])) == 0) {
-                XXH3_128bits_update(state, line, strlen(line));
-                seen[i] = true;
-            }
+            if (strncmp(line, keys[i], strlen(keys[i])) == 0)
+                XXH3_128bits_update(&common, line, strlen(line));
     free(line);
     if (file)
         fclose(file);
 }
+
+static void hash_common(void)
+{
+    XXH3_128bits_reset(&common);
+    for (size_t i = 0; i < sizeof FLAGS / sizeof *FLAGS; i++)
+        XXH3_128bits_update(&common, FLAGS[i], strlen(FLAGS[i]) + 1);
+    hash_processor();
+}
+
+static XXH128_hash_t hash_of(const char *code, size_t size)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    const char *cc = sim_config()->cc;
+    pthread_once(&once, hash_common);
+    XXH3_state_t state = common;
+    XXH3_128bits_update(&state, cc, strlen(cc) + 1);
+    XXH3_128bits_update(&state, code, size);
+    return XXH3_128bits_digest(&state);
+}
+
+/* ---------------------------------------------------------------------- places */
 
 /* The folder with those above it; what exists already is no failure here. */
 static void make_folders(char *path)
@@ -80,52 +96,78 @@ static void make_folders(char *path)
     mkdir(path, 0700);
 }
 
-/* A folder of this process alone, for where no cache can be. */
-static char private_path[4096];
-
-static const char *private_folder(void)
+static char *cache_folder(void)
 {
-    if (private_path[0])
-        return private_path;
-    const char *base = getenv("TMPDIR");
-    snprintf(private_path, sizeof private_path, "%s/mdl-sim-XXXXXX", base && *base ? base : "/tmp");
-    if (!mkdtemp(private_path))
-        private_path[0] = '\0';
-    return private_path;
-}
-
-static const char *cache_folder(void)
-{
-    static char path[4096];
-    if (!path[0] && sim_config()->cache &&
-        snprintf(path, sizeof path, "%s", sim_config()->cache) < (int)sizeof path)
+    char *path = sim_config()->cache ? strdup(sim_config()->cache) : NULL;
+    if (path && *path)
         make_folders(path);
-    return path[0] && access(path, W_OK | X_OK) == 0 ? path : private_folder();
+    if (path && access(path, W_OK | X_OK) == 0)
+        return path;
+    free(path);
+    return NULL;
 }
 
-void module_cache_forget(const char *object)
+/* A new folder, for where no cache can be. */
+static char *own_folder(void)
 {
-    const char *folder = cache_folder();
-    if (folder == private_path && unlink(object) == 0 && rmdir(folder) == 0)
-        private_path[0] = '\0';
-}
-
-char *module_cache_path(const char *code, size_t size, const char *flags)
-{
-    XXH3_state_t *state = XXH3_createState();
-    if (!state)
-        return NULL;
-    XXH3_128bits_reset(state);
-    XXH3_128bits_update(state, code, size);
-    XXH3_128bits_update(state, flags, strlen(flags));
-    hash_processor(state);
-    const XXH128_hash_t hash = XXH3_128bits_digest(state);
-    XXH3_freeState(state);
+    const char *base = getenv("TMPDIR");
     char *path = NULL;
-    if (asprintf(&path, "%s/module_%016llx%016llx.so", cache_folder(),
-                 (unsigned long long)hash.high64, (unsigned long long)hash.low64) < 0)
+    if (asprintf(&path, "%s/mdl-sim-XXXXXX", base && *base ? base : "/tmp") < 0)
         return NULL;
-    return path;
+    if (mkdtemp(path))
+        return path;
+    free(path);
+    return NULL;
+}
+
+static pthread_mutex_t places_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t places_left = PTHREAD_COND_INITIALIZER;
+static ModulePlace *places;
+
+static bool is_taken(const ModulePlace *place)
+{
+    for (const ModulePlace *p = places; p; p = p->next)
+        if (strcmp(p->object, place->object) == 0)
+            return true;
+    return false;
+}
+
+bool module_place_enter(ModulePlace *place, const char *code, size_t size)
+{
+    const XXH128_hash_t hash = hash_of(code, size);
+    char *cache = cache_folder(), *folder = cache ? cache : own_folder();
+    *place = (ModulePlace){.own = !cache};
+    if (!folder || asprintf(&place->object, "%s/kernel_%016llx%016llx.so", folder,
+                            (unsigned long long)hash.high64, (unsigned long long)hash.low64) < 0)
+        place->object = NULL;
+    free(folder);
+    if (!place->object)
+        return false;
+    pthread_mutex_lock(&places_mutex);
+    while (is_taken(place))
+        pthread_cond_wait(&places_left, &places_mutex);
+    place->next = places;
+    places = place;
+    pthread_mutex_unlock(&places_mutex);
+    return true;
+}
+
+void module_place_leave(ModulePlace *place)
+{
+    char *slash = strrchr(place->object, '/');
+    pthread_mutex_lock(&places_mutex);
+    ModulePlace **at = &places;
+    while (*at != place)
+        at = &(*at)->next;
+    *at = place->next;
+    pthread_cond_broadcast(&places_left);
+    pthread_mutex_unlock(&places_mutex);
+    if (place->own && slash) {
+        unlink(place->object);
+        *slash = '\0';
+        rmdir(place->object);
+    }
+    free(place->object);
 }
 
 bool module_write_file(const char *path, const char *data, size_t size)

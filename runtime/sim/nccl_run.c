@@ -3,7 +3,8 @@
  * When a launch begins, the memory that it sends from is checked and read accesses are noted.
  * Data moves when the first of the two sides ends; by then both have begun. The receiver's
  * clock then learns what had happened before the sender began, and that the data was read. The
- * sender learns nothing: a real send may end before its data is received.
+ * sender learns nothing: a real send may end before its data is received. Where a communicator is
+ * aborted, its launches end without their data, which misleads what comes after them.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -123,6 +124,8 @@ void launch_run(SimOp *op)
             part_run(part);
             continue;
         }
+        if (part->kind != PART_SEND)
+            sim_op_cut_short(op);
         if (part->meeting && launch->begun && !part->meeting->done)
             part->meeting->begun--;
         part_unmatch(part);

@@ -284,28 +284,38 @@ static void parse_guard(PtxParser *parser, PtxInstruction *instruction)
     instruction->guard = guard.index;
 }
 
+static void *arena_copy(PtxArena *arena, const void *from, size_t size)
+{
+    void *copy = ptx_alloc(arena, size);
+    if (size > 0)
+        memcpy(copy, from, size);
+    return copy;
+}
+
 static void parse_instruction(PtxParser *parser)
 {
     PtxInstruction *i = add_instruction(parser);
     PtxArena *arena = &parser->module->arena;
+    const char *words[WORDS_MAX];
+    PtxOperand operands[OPERANDS_MAX];
     parse_guard(parser, i);
     i->opcode = ptx_expect_name(parser)->text;
-    i->words = ptx_alloc(arena, WORDS_MAX * sizeof *i->words);
     while (parser->token.kind == PTX_TOKEN_DOT) {
         if (i->nwords == WORDS_MAX)
             ptx_fail(parser, "an instruction has too many modifiers");
-        i->words[i->nwords++] = ptx_name(parser, parser->token.at, parser->token.length)->text;
+        words[i->nwords++] = ptx_name(parser, parser->token.at, parser->token.length)->text;
         ptx_next(parser);
     }
-    i->operands = ptx_alloc(arena, OPERANDS_MAX * sizeof *i->operands);
     while (!ptx_is_mark(parser, ';')) {
         if (i->noperands == OPERANDS_MAX)
             ptx_fail(parser, "an instruction has too many operands");
-        parse_operand(parser, &i->operands[i->noperands++], 0);
+        parse_operand(parser, &operands[i->noperands++], 0);
         if (!ptx_take_mark(parser, ','))
             break;
     }
     ptx_expect(parser, ';');
+    i->words = arena_copy(arena, words, i->nwords * sizeof *words);
+    i->operands = arena_copy(arena, operands, i->noperands * sizeof *operands);
 }
 
 /* ----------------------------------------------------------------- statements */

@@ -116,6 +116,7 @@ static void op_clock_complete(SimStream *s, SimOp *op)
     op->clock.at[op->stream_id] = op->clock.sure[op->stream_id] = op->sequence - 1;
     if (op->clock.n <= (int)op->stream_id)
         op->clock.n = (int)op->stream_id + 1;
+    op->misled = clock_misled(op);
 }
 
 static void op_done(SimStream *s, SimOp *op)

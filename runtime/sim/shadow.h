@@ -159,6 +159,8 @@ void shadow_op_begin(ShadowView *v, SimOp *op, const SimKernelTable *table,
                      const SimLaunch *launch);
 /* Whether the operation that the slot's segment belongs to happened before the view's. */
 bool shadow_op_before(ShadowView *v, ShadowSlot s);
+/* Whether an access of the operation, or the other one (0: none), was misled (sim_op_cut_short). */
+bool shadow_misled(const SimOp *op, ShadowSlot other);
 /* What an access of another operation was: "cudaMemcpyAsync, gpu 0, stream 2 wrote it ..." */
 char *shadow_other_describe(ShadowSlot other, char *out, size_t size);
 uint32_t shadow_op_of(ShadowSlot s);      /* number of the operation */

@@ -219,8 +219,10 @@ ShadowVerdict shadow_check(ShadowView *v, ShadowCell *cell, ShadowSlot me, Shado
     uint32_t kind = slot_kind(me), mask = slot_mask(me), init = (uint32_t)c.slot[0] & 15;
     if (kind != SHADOW_WRITE && !(me & SLOT_STORE) && (mask & ~init) != 0) {
         verdict = SHADOW_UNWRITTEN;
-        init |= mask; /* once is enough */
-        c.slot[0] |= init;
+        if (!v->op || !v->op->misled) { /* who is misled is not told of, others are: once */
+            init |= mask;
+            c.slot[0] |= init;
+        }
     }
     me &= ~SLOT_STORE;
     for (int i = 0; i < c.n; i++) {

@@ -17,6 +17,7 @@ typedef struct {
     uint32_t segment; /* its first */
     uint32_t sequence, stream_id;
     uint32_t grid[2], block[2]; /* x and y of a kernel's: to name threads */
+    bool misled;
     const SimKernelTable *table;
 } ShadowOp;
 
@@ -91,8 +92,11 @@ static void op_add(const SimOp *op, const SimKernelTable *table, const SimLaunch
         all.streams_used = s + 1;
     all.streams[s].ops[all.streams[s].n++] = all.n;
     ShadowOp *o = &all.ops[all.n++];
-    *o = (ShadowOp){
-        .segment = shadow_segments(0), .sequence = op->sequence, .stream_id = s, .table = table};
+    *o = (ShadowOp){.segment = shadow_segments(0),
+                    .sequence = op->sequence,
+                    .stream_id = s,
+                    .misled = op->misled,
+                    .table = table};
     for (int i = 0; launch && i < 2; i++) {
         o->grid[i] = launch->grid[i];
         o->block[i] = launch->block[i];
@@ -139,6 +143,11 @@ bool shadow_op_before(ShadowView *v, ShadowSlot s)
     v->known[0][0] = all.ops[n].segment;
     v->known[0][1] = (n + 1 < all.n ? all.ops[n + 1].segment : segment + 1) - all.ops[n].segment;
     return true;
+}
+
+bool shadow_misled(const SimOp *op, ShadowSlot other)
+{
+    return op->misled || (slot_segment(other) != 0 && all.ops[shadow_op_of(other)].misled);
 }
 
 const SimSite *shadow_site(ShadowSlot s)

@@ -81,7 +81,7 @@ void sim_shadow_range(SimOp *op, int device, uint64_t address, uint64_t bytes, S
             continue;
         ShadowVerdict verdict = shadow_check(v, cell, m, &other);
         bool told = verdict == SHADOW_CONFLICT ? conflict : unwritten;
-        if (verdict == SHADOW_FINE || told)
+        if (verdict == SHADOW_FINE || told || shadow_misled(op, other))
             continue;
         conflict = conflict || verdict == SHADOW_CONFLICT;
         unwritten = unwritten || verdict == SHADOW_UNWRITTEN;

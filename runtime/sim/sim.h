@@ -190,6 +190,7 @@ struct SimOp {
     void *caller;            /* where the program called, for reports */
     uint64_t number;         /* in the order of all enqueued */
     bool host_sees;          /* the host can tell when it runs: not before somebody waits for it */
+    bool misled;             /* comes after one that was cut short: from when it runs */
     struct SimPoint *fills;  /* what is told when it is done */
     struct SimPoint **after; /* what it waits for, besides its stream's order */
     int nafter;
@@ -204,6 +205,10 @@ void sim_enqueue(SimStream *stream, SimOp *op);
 /* "gpu 1, stream 3 \"compute\""; where an op is for reports: "kernel k (k.cu:12), gpu 1, ..." */
 char *sim_stream_describe(const SimStream *stream, char *out, size_t size);
 char *sim_op_describe(const SimOp *op, char *out, size_t size);
+/* The operation ends without what others expect of it: data that never came, an order that is not
+ * there. What was put into streams to come after it cannot help that: it is misled, and its
+ * accesses are not reported, until the host has waited for the operation and so could know. */
+void sim_op_cut_short(const SimOp *op);
 /* The stream behind a cudaStream_t handle given to cuBLAS or NCCL; NULL after a report
  * (destroyed, NULL stream of a device, unknown). `call` names the caller. */
 SimStream *sim_stream_of(void *handle, const char *call);

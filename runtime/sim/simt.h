@@ -1,12 +1,12 @@
 /* simt.h - what a translated kernel sees: one thread of a grid.
  *
- * translate_*.c writes, for every kernel of a module, a C function that is run once per
- * thread. It keeps PTX registers in local variables and reaches everything else through a
- * SimThread. This header and simt_*.h stand before the translated text, which is the only file
- * that is compiled and exports one symbol, `sim_module_table`.
+ * translate_*.c writes, for a kernel, a C function that is run once per thread. It keeps PTX
+ * registers in local variables and reaches everything else through a SimThread. This header and
+ * simt_*.h stand before the translated text, which is the only file that is compiled and exports
+ * one symbol, `sim_code`. All else that is known of the kernel is in a SimKernelTable.
  *
- *     module_HASH.c:  static void k_0(SimThread *t) { float f1; ... }
- *                     const SimModuleTable sim_module_table = {...};
+ *     kernel_HASH.c:  static void kernel(SimThread *t) { float f1; ... }
+ *                     const SimCode sim_code = {SIM_ABI, kernel};
  *
  * Addresses that a kernel handles are never pointers of the process: global memory has
  * the device's own addresses, shared and local memory have windows, so that a generic address
@@ -62,7 +62,8 @@ typedef struct {
     uint32_t (*active_mask)(SimThread *t);
     void (*fence)(SimThread *t, int scope); /* membar: 0 cta, 1 gl, 2 sys */
     void (*trap)(SimThread *t, uint32_t site);
-    /* Device address of the module's global variable number i on this thread's device. */
+    /* Device address on this thread's device of a global variable of the module: the kernel's
+     * number for it, in the order in which its code names them. */
     uint64_t (*global)(SimThread *t, uint32_t variable);
     /* vprintf of CUDA: format and packed arguments are generic addresses. */
     int (*print)(SimThread *t, uint64_t format, uint64_t args, uint32_t site);
@@ -93,32 +94,12 @@ typedef struct {
     const char *unknown;  /* NULL, or what in it cannot be simulated: it must not be run */
 } SimKernelTable;
 
-/* The device address of variable `variable` plus `addend` belongs at `offset`; `addend` alone
- * where there is no such variable. Of the 8 bytes, `bytes` from byte `first` on. */
-typedef struct {
-    uint64_t offset, addend;
-    uint32_t variable, first, bytes;
-} SimRelocation;
-
-typedef struct {
-    const char *name; /* mangled */
-    uint64_t bytes, align;
-    const void *initial;    /* NULL: zero */
-    uint64_t initial_bytes; /* the rest is zero */
-    bool constant;
-    const SimRelocation *relocations; /* addresses of variables in the initial value */
-    uint32_t nrelocations;
-} SimGlobalTable;
-
-/* Changes with this header; a cached module of another version is translated anew. */
-enum { SIM_ABI = 1 };
+/* Changes with this header: cached code of another version is not run. */
+enum { SIM_ABI = 2 };
 
 typedef struct {
     uint32_t abi;
-    const SimKernelTable *kernels;
-    uint32_t nkernels;
-    const SimGlobalTable *globals;
-    uint32_t nglobals;
-} SimModuleTable;
+    void (*run)(SimThread *t);
+} SimCode;
 
 #endif

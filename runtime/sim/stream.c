@@ -245,6 +245,7 @@ void stream_push(SimStream *s, SimOp *op)
     op->stream_id = s->id;
     op->sequence = ++s->last;
     op->number = number++;
+    clock_cuts_learn(op->number);
     clock_host_tell(&op->clock);
     op_after_implied(op, s);
     if (op->prepare)

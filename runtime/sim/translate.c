@@ -1,13 +1,13 @@
-/* translate.c - a PtxModule → the C file of a module.
+/* translate.c - an entry of a PtxModule → its C, and what the engine is told of it.
  *
  *     helpers                    simt.h and simt_*.h stand before it (module_build.c)
  *     numbers                    where shared variables lie, where functions' sites begin
- *     fn_3, k_4, ...             a C function per function and entry
- *     sim_module_table           entries, their sites and parameters, global variables
+ *     fn_1, fn_2, ..., kernel    a C function per function that is reached, and the entry's
+ *     sim_code                   where it begins
  *
- * Functions are translated into texts first, because what stands above them (which registers
- * and variables are declared, where sites begin) is known afterwards. An instruction that is
- * not understood ends its function; the entries that reach it carry its text instead of code.
+ * The entry comes first, then what it calls, and so on. Functions are translated into texts,
+ * because what stands above them (which registers and variables are declared, where sites begin)
+ * is known afterwards. At the first instruction that is not understood the kernel is given up.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -140,34 +140,36 @@ static void declare_variables(Translator *t, FILE *out)
         const PtxVariable *v = &t->module->variables[i];
         if (!t->done->variables[i])
             continue;
+        const uint32_t n = variable_number(t, i);
         if (v->space == PTX_GLOBAL || v->space == PTX_CONST)
-            fprintf(out, "    const uint64_t g%u = t->service->global(t, global_%u);\n", i, i);
+            fprintf(out, "    const uint64_t g%u = t->service->global(t, %u);\n", n, n);
         else if (v->space == PTX_PARAM && !is_formal(t, i))
-            fprintf(out, "    char b%u[%llu] __attribute__((aligned(16)));\n", i,
+            fprintf(out, "    char b%u[%llu] __attribute__((aligned(16)));\n", n,
                     (unsigned long long)(v->bytes ? v->bytes : 1));
     }
     for (uint32_t i = 0; i < t->f->nparams; i++) {
         const uint32_t p = t->f->params[i];
         if (t->done->placed[p])
             fprintf(out, "    sim_place(t, frame + %llu, a%u, %llu, %u, 0);\n",
-                    (unsigned long long)t->offsets[p], p,
+                    (unsigned long long)t->offsets[p], variable_number(t, p),
                     (unsigned long long)t->module->variables[p].bytes,
                     t->module->variables[p].align);
     }
 }
 
-static void write_signature(const Translator *t, uint32_t index, FILE *out)
+static void write_signature(Translator *t, uint32_t index, FILE *out)
 {
     const PtxFunction *f = &t->module->functions[index];
     if (f->entry) {
-        fprintf(out, "static void k_%u(SimThread *t)", index);
+        fprintf(out, "static void kernel(SimThread *t)");
         return;
     }
-    fprintf(out, "static bool fn_%u(SimThread *t, uint32_t base, uint64_t frame", index);
+    fprintf(out, "static bool fn_%u(SimThread *t, uint32_t base, uint64_t frame",
+            t->functions[index].number);
     for (uint32_t i = 0; i < f->nresults; i++)
-        fprintf(out, ", char *a%u", f->results[i]);
+        fprintf(out, ", char *a%u", variable_number(t, f->results[i]));
     for (uint32_t i = 0; i < f->nparams; i++)
-        fprintf(out, ", char *a%u", f->params[i]);
+        fprintf(out, ", char *a%u", variable_number(t, f->params[i]));
     fprintf(out, ")");
 }
 
@@ -213,255 +215,185 @@ static bool translate_function(Translator *t, uint32_t index)
     return t->done->text != NULL;
 }
 
-/* ---------------------------------------------------------------------- tables */
-
-/* As a C string, whatever it holds. */
-static void write_string(FILE *out, const char *s)
+/* False: no memory. What is reached grows meanwhile; an unknown instruction ends it. */
+static bool translate_reached(Translator *t)
 {
-    fputc('"', out);
-    for (; *s; s++) {
-        const unsigned char c = (unsigned char)*s;
-        if (c < 32 || c > 126 || c == '"' || c == '\\' || c == '?')
-            fprintf(out, "\\%03o", c);
-        else
-            fputc(c, out);
+    note_reached(t, t->entry);
+    for (uint32_t n = 0; n < t->nreached; n++) {
+        if (!translate_function(t, t->reached[n]))
+            return false;
+        if (t->done->unknown)
+            return true;
     }
-    fputc('"', out);
+    return true;
 }
 
-static void write_site(const Translator *t, FILE *out, PtxPlace place, const char *instruction)
-{
-    const PtxModule *m = t->module;
-    const char *file = place.file < m->nfiles ? m->files[place.file].name : NULL;
-    fprintf(out, "    {");
-    write_string(out, file ? file : "");
-    fprintf(out, ", %u, ", place.line <= INT32_MAX ? place.line : 0);
-    write_string(out, instruction);
-    fprintf(out, "},\n");
-}
+/* ---------------------------------------------------------------------- code */
 
-static void write_sites(const Translator *t, FILE *out, const Translated *d)
+static uint64_t param_bytes(const Translator *t)
 {
-    for (uint32_t i = 0; i < d->nsites; i++)
-        write_site(t, out, d->sites[i].place, d->sites[i].text);
-}
-
-static uint32_t function_sites(const Translator *t)
-{
-    return site_base(t, t->module->nfunctions);
-}
-
-static void write_entry_tables(Translator *t, uint32_t k, FILE *out)
-{
-    const PtxModule *m = t->module;
-    const PtxFunction *f = &m->functions[k];
-    fprintf(out, "static const SimSite k%u_sites[] = {\n", k);
-    write_site(t, out, f->place, "entry");
-    write_sites(t, out, &t->functions[k]);
-    for (uint32_t i = 0; i < m->nfunctions; i++)
-        if (!m->functions[i].entry)
-            write_sites(t, out, &t->functions[i]);
-    fprintf(out, "};\nstatic const uint32_t k%u_offsets[] = {", k);
-    for (uint32_t i = 0; i < f->nparams; i++)
-        fprintf(out, "%llu, ", (unsigned long long)t->offsets[f->params[i]]);
-    fprintf(out, "0}, k%u_sizes[] = {", k);
-    for (uint32_t i = 0; i < f->nparams; i++)
-        fprintf(out, "%llu, ", (unsigned long long)m->variables[f->params[i]].bytes);
-    fprintf(out, "0};\n");
-}
-
-static uint64_t param_bytes(const Translator *t, const PtxFunction *f)
-{
+    const PtxFunction *f = &t->module->functions[t->entry];
     if (f->nparams == 0)
         return 0;
     const uint32_t last = f->params[f->nparams - 1];
     return t->offsets[last] + t->module->variables[last].bytes;
 }
 
-static uint64_t shared_before(Translator *t, uint32_t k)
-{
-    return reaches_module_shared(t, k) ? t->shared_module : 0;
-}
-
-static void write_kernel_row(Translator *t, uint32_t k, FILE *out)
-{
-    const PtxFunction *f = &t->module->functions[k];
-    const Translated *d = &t->functions[k];
-    uint64_t shared = shared_before(t, k) + d->shared_bytes, local = local_need(t, k);
-    const char *why = reachable_unknown(t, k);
-    if (!why && param_bytes(t, f) > PARAMS_MAX)
-        why = text(t, "more than %d bytes of parameters, in %s", PARAMS_MAX, f->name->text);
-    if (!why && (shared > UINT32_MAX / 2 || local > UINT32_MAX / 2)) {
-        why = text(t, "more memory than there is, in %s", f->name->text);
-        shared = local = 0;
-    }
-    const uint32_t align = d->shared_align > t->shared_align ? d->shared_align : t->shared_align;
-    fprintf(out, "    {.name = ");
-    write_string(out, f->name->text);
-    fprintf(out, ", .sites = k%u_sites, .nsites = %u,\n     ", k,
-            1 + d->nsites + function_sites(t));
-    if (why) {
-        fprintf(out, ".unknown = ");
-        write_string(out, why);
-    } else {
-        fprintf(out, ".run = k_%u", k);
-    }
-    fprintf(out, ", .nparams = %u, .param_offset = k%u_offsets, .param_size = k%u_sizes,\n",
-            f->nparams, k, k);
-    fprintf(out, "     .param_bytes = %llu, .shared_bytes = %llu, .shared_align = %u,\n",
-            (unsigned long long)param_bytes(t, f), (unsigned long long)shared, align ? align : 1);
-    fprintf(out, "     .local_bytes = %llu, .max_threads = %u},\n", (unsigned long long)local,
-            f->max_threads);
-}
-
-static bool is_global(const PtxVariable *v)
-{
-    return (v->space == PTX_GLOBAL || v->space == PTX_CONST) && !v->external;
-}
-
-/* The number of a variable among the globals: its place in the table. */
-static uint32_t global_number(const PtxModule *m, uint32_t index)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < index; i++)
-        n += is_global(&m->variables[i]);
-    return n;
-}
-
-static void write_initial(const PtxModule *m, uint32_t index, FILE *out)
-{
-    const PtxVariable *v = &m->variables[index];
-    if (v->initial) {
-        fprintf(out, "static const unsigned char v%u[] = {", index);
-        for (uint64_t i = 0; i < v->initial_bytes; i++)
-            fprintf(out, i % 24 == 23 ? "%u,\n" : "%u,", v->initial[i]);
-        fprintf(out, "};\n");
-    }
-    if (v->nreferences == 0)
-        return;
-    fprintf(out, "static const SimRelocation v%u_relocations[] = {\n", index);
-    for (uint32_t i = 0; i < v->nreferences; i++) {
-        const PtxReference *r = &v->references[i];
-        const bool known =
-            r->name->meaning == PTX_VARIABLE && is_global(&m->variables[r->name->index]);
-        const uint64_t of_function =
-            r->name->meaning == PTX_FUNCTION ? function_address(r->name->index) : 0;
-        fprintf(out, "    {%llu, UINT64_C(%llu), %u, %u, %u},\n", (unsigned long long)r->offset,
-                (unsigned long long)(r->addend + of_function),
-                known ? global_number(m, r->name->index) : UINT32_MAX, r->first, r->bytes);
-    }
-    fprintf(out, "};\n");
-}
-
-static void write_globals(const PtxModule *m, FILE *out)
-{
-    for (uint32_t i = 0; i < m->nvariables; i++)
-        if (is_global(&m->variables[i]))
-            write_initial(m, i, out);
-    fprintf(out, "static const SimGlobalTable globals[] = {\n");
-    for (uint32_t i = 0; i < m->nvariables; i++) {
-        const PtxVariable *v = &m->variables[i];
-        if (!is_global(v))
-            continue;
-        fprintf(out, "    {.name = ");
-        write_string(out, v->name->text);
-        fprintf(out, ", .bytes = %llu, .align = %u, .constant = %d", (unsigned long long)v->bytes,
-                v->align, v->space == PTX_CONST);
-        if (v->initial)
-            fprintf(out, ", .initial = v%u, .initial_bytes = %llu", i,
-                    (unsigned long long)v->initial_bytes);
-        if (v->nreferences > 0)
-            fprintf(out, ", .relocations = v%u_relocations, .nrelocations = %u", i, v->nreferences);
-        fprintf(out, "},\n");
-    }
-    fprintf(out, "    {.name = 0}};\n");
-}
-
 /* Numbers that the functions' texts name. */
 static void write_numbers(Translator *t, FILE *out)
 {
     const PtxModule *m = t->module;
-    uint32_t globals = 0;
-    for (uint32_t i = 0; i < m->nvariables; i++) {
-        const PtxVariable *v = &m->variables[i];
-        if (is_global(v))
-            fprintf(out, "#define global_%u %u\n", i, globals++);
-        if (v->space != PTX_SHARED || v->external || v->bytes == 0)
-            continue;
-        const bool own = v->function >= 0 && m->functions[v->function].entry;
-        fprintf(out, "#define s%u UINT64_C(%llu)\n", i,
-                (unsigned long long)(t->offsets[i] +
-                                     (own ? shared_before(t, (uint32_t)v->function) : 0)));
-    }
+    for (uint32_t i = 0; i < m->nvariables; i++)
+        if (m->variables[i].space == PTX_SHARED && t->numbers[i])
+            fprintf(out, "#define s%u UINT64_C(%llu)\n", variable_number(t, i),
+                    (unsigned long long)t->offsets[i]);
+    fprintf(out, "#define kernel_functions %u\n", 1 + t->functions[t->entry].nsites);
+    fprintf(out, "#define kernel_params %llu\n", (unsigned long long)param_bytes(t));
     uint32_t sites = 0;
-    for (uint32_t k = 0; k < m->nfunctions; k++) {
-        const PtxFunction *f = &m->functions[k];
-        fprintf(out, "#define frame_%u UINT64_C(%llu)\n", k, (unsigned long long)frame_bytes(t, k));
-        if (f->entry) {
-            fprintf(out, "#define k%u_functions %u\n", k, 1 + t->functions[k].nsites);
-            fprintf(out, "#define k%u_params %llu\n", k, (unsigned long long)param_bytes(t, f));
-        } else {
-            fprintf(out, "#define fn_%u_sites %u\n", k, sites);
-            sites += t->functions[k].nsites;
-        }
+    for (uint32_t n = 0; n < t->nreached; n++) {
+        const uint32_t k = t->reached[n];
+        fprintf(out, "#define frame_%u UINT64_C(%llu)\n", n, (unsigned long long)frame_bytes(t, k));
+        fprintf(out, "#define fn_%u_sites %u\n", n, sites);
+        sites += n > 0 ? t->functions[k].nsites : 0;
     }
 }
 
-static void write_module(Translator *t, FILE *out)
+static bool write_code(Translator *t, TranslatedKernel *kernel)
+{
+    t->out = open_memstream(&kernel->code, &kernel->size);
+    if (!t->out)
+        return false;
+    write_numbers(t, t->out);
+    for (uint32_t n = 1; n < t->nreached; n++) {
+        write_signature(t, t->reached[n], t->out);
+        fputs(";\n", t->out);
+    }
+    for (uint32_t n = 0; n < t->nreached; n++)
+        fputs(t->functions[t->reached[n]].text, t->out);
+    fputs("const SimCode sim_code = {SIM_ABI, kernel};\n", t->out);
+    const bool written = !ferror(t->out), closed = fclose(t->out) == 0;
+    t->out = NULL;
+    return written && closed;
+}
+
+/* --------------------------------------------------------------------- table */
+
+/* A file's name is the module's, which stays. */
+static SimSite make_site(const Translator *t, PtxArena *arena, PtxPlace place,
+                         const char *instruction)
 {
     const PtxModule *m = t->module;
-    uint32_t entries = 0;
-    write_numbers(t, out);
-    for (uint32_t k = 0; k < m->nfunctions; k++)
-        if (t->functions[k].text && !m->functions[k].entry) {
-            write_signature(t, k, out);
-            fputs(";\n", out);
-        }
-    for (uint32_t k = 0; k < m->nfunctions; k++)
-        if (t->functions[k].text && !reachable_unknown(t, k))
-            fputs(t->functions[k].text, out);
-    for (uint32_t k = 0; k < m->nfunctions; k++)
-        if (m->functions[k].entry && m->functions[k].defined)
-            write_entry_tables(t, k, out);
-    write_globals(m, out);
-    fprintf(out, "static const SimKernelTable kernels[] = {\n");
-    for (uint32_t k = 0; k < m->nfunctions; k++)
-        if (m->functions[k].entry && m->functions[k].defined) {
-            write_kernel_row(t, k, out);
-            entries++;
-        }
-    fprintf(out,
-            "    {.name = 0}};\nconst SimModuleTable sim_module_table = {SIM_ABI, kernels, "
-            "%u, globals, %u};\n",
-            entries, global_number(m, m->nvariables));
+    const char *file = place.file < m->nfiles ? m->files[place.file].name : NULL;
+    return (SimSite){.file = file ? file : "",
+                     .line = place.line <= INT32_MAX ? (int)place.line : 0,
+                     .instruction = ptx_text(arena, "%s", instruction)};
 }
 
-bool translate_module(const PtxModule *module, FILE *out, char *problem, size_t size)
+static void make_sites(const Translator *t, TranslatedKernel *kernel)
+{
+    uint32_t n = 1;
+    for (uint32_t i = 0; i < t->nreached; i++)
+        n += t->functions[t->reached[i]].nsites;
+    SimSite *sites = ptx_alloc(&kernel->arena, n * sizeof *sites), *next = sites;
+    *next++ = make_site(t, &kernel->arena, t->module->functions[t->entry].place, "entry");
+    for (uint32_t i = 0; i < t->nreached; i++) {
+        const Translated *d = &t->functions[t->reached[i]];
+        for (uint32_t k = 0; k < d->nsites; k++)
+            *next++ = make_site(t, &kernel->arena, d->sites[k].place, d->sites[k].text);
+    }
+    kernel->table.sites = sites;
+    kernel->table.nsites = n;
+}
+
+static void make_params(const Translator *t, TranslatedKernel *kernel)
+{
+    const PtxFunction *f = &t->module->functions[t->entry];
+    uint32_t *offsets = ptx_alloc(&kernel->arena, (f->nparams + 1u) * sizeof *offsets);
+    uint32_t *sizes = ptx_alloc(&kernel->arena, (f->nparams + 1u) * sizeof *sizes);
+    for (uint32_t i = 0; i < f->nparams; i++) {
+        offsets[i] = (uint32_t)t->offsets[f->params[i]];
+        sizes[i] = (uint32_t)t->module->variables[f->params[i]].bytes;
+    }
+    kernel->table.nparams = f->nparams;
+    kernel->table.param_offset = offsets;
+    kernel->table.param_size = sizes;
+    kernel->table.param_bytes = (uint32_t)param_bytes(t);
+}
+
+/* Why the kernel cannot be run; NULL: it can. */
+static const char *why_not(Translator *t)
+{
+    const char *name = t->module->functions[t->entry].name->text;
+    if (t->done->unknown) /* of the function at which it was given up */
+        return t->done->unknown;
+    if (param_bytes(t) > PARAMS_MAX)
+        return text(t, "more than %d bytes of parameters, in %s", PARAMS_MAX, name);
+    layout_shared(t);
+    if (t->shared_bytes > UINT32_MAX / 2 || local_need(t) > UINT32_MAX / 2)
+        return text(t, "more memory than there is, in %s", name);
+    return NULL;
+}
+
+static void make_table(Translator *t, TranslatedKernel *kernel)
+{
+    const PtxFunction *f = &t->module->functions[t->entry];
+    const char *why = why_not(t);
+    uint32_t *variables = ptx_alloc(&kernel->arena, (t->nglobals + 1u) * sizeof *variables);
+    for (uint32_t i = 0; i < t->nglobals; i++)
+        variables[i] = t->globals[i];
+    kernel->variables = variables;
+    kernel->nvariables = t->nglobals;
+    kernel->table.name = f->name->text;
+    kernel->table.max_threads = f->max_threads;
+    kernel->table.unknown = why ? ptx_text(&kernel->arena, "%s", why) : NULL;
+    if (why)
+        return;
+    make_sites(t, kernel);
+    make_params(t, kernel);
+    kernel->table.shared_bytes = (uint32_t)t->shared_bytes;
+    kernel->table.shared_align = t->shared_align ? t->shared_align : 1;
+    kernel->table.local_bytes = (uint32_t)local_need(t);
+}
+
+/* ---------------------------------------------------------------------- kernels */
+
+static bool translate(Translator *t, TranslatedKernel *kernel)
+{
+    const PtxModule *m = t->module;
+    t->functions = ptx_alloc(&t->arena, (m->nfunctions + 1u) * sizeof *t->functions);
+    t->numbers = ptx_alloc(&t->arena, (m->nvariables + 1u) * sizeof *t->numbers);
+    layout_begin(t);
+    if (!translate_reached(t))
+        return false;
+    make_table(t, kernel);
+    return kernel->table.unknown || write_code(t, kernel);
+}
+
+bool translate_kernel(const PtxModule *module, uint32_t entry, TranslatedKernel *kernel)
 {
     Translator *t = calloc(1, sizeof *t);
     volatile bool done = false; /* also after the jump from where memory ran out */
-    snprintf(problem, size, "out of memory");
+    memset(kernel, 0, sizeof *kernel);
     if (!t)
         return false;
     t->module = module;
-    t->arena.failed = &t->no_memory;
-    if (setjmp(t->no_memory) == 0) {
-        t->functions = ptx_alloc(&t->arena, (module->nfunctions + 1u) * sizeof *t->functions);
-        layout_module(t);
-        done = true;
-        for (uint32_t k = 0; k < module->nfunctions && done; k++)
-            if (module->functions[k].defined)
-                done = translate_function(t, k);
-        if (done)
-            write_module(t, out);
-        done = done && !ferror(out);
-    } else if (t->out) {
+    t->entry = entry;
+    t->arena.failed = kernel->arena.failed = &t->no_memory;
+    if (setjmp(t->no_memory) == 0)
+        done = translate(t, kernel);
+    else if (t->out)
         fclose(t->out);
-        done = false;
-    }
     for (uint32_t k = 0; t->functions && k < module->nfunctions; k++)
         free(t->functions[k].text);
     ptx_arena_free(&t->arena);
+    kernel->arena.failed = NULL;
     free(t);
     return done;
+}
+
+void translate_free(TranslatedKernel *kernel)
+{
+    ptx_arena_free(&kernel->arena);
+    free(kernel->code);
+    memset(kernel, 0, sizeof *kernel);
 }

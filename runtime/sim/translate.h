@@ -1,6 +1,6 @@
 /* translate.h - PTX to C: what the files of the translator share.
  *
- *     translate.c            the module: prologue, functions, tables
+ *     translate.c            a kernel: functions, what the engine is told of it
  *     translate_layout.c     shared and local memory, sites, who calls whom
  *     translate_operands.c   operands as C expressions, modifiers, statements
  *     translate_memory.c     ld st atom red cvta cp.async prefetch isspacep
@@ -14,6 +14,10 @@
  *
  * An instruction's function takes the modifiers that it understands; what is left over makes
  * the instruction unknown, and with it the kernels that can reach it. Their text says which.
+ *
+ * The C of a kernel depends on its own instructions and on those of the functions that it reaches:
+ * functions and variables are counted as it comes to them, lines of the source are no part of it.
+ * So a kernel that has been compiled is found again when its neighbours have changed.
  */
 #ifndef MDL_SIM_TRANSLATE_H
 #define MDL_SIM_TRANSLATE_H
@@ -21,6 +25,7 @@
 #include <stdio.h>
 
 #include "ptx.h"
+#include "simt.h"
 
 /* A line of the table of sites: file, line, the instruction's words. */
 typedef struct {
@@ -33,16 +38,15 @@ typedef struct {
     Site *sites;
     uint32_t nsites;
     uint32_t *callees, ncallees;
-    uint64_t local_bytes;  /* its own variables */
-    uint64_t shared_bytes; /* an entry's own */
-    uint32_t shared_align;
-    bool module_shared; /* names shared variables of the module or of functions */
-    bool pointed_to;    /* its address is taken somewhere */
+    uint64_t local_bytes; /* its own variables */
+    bool reached;
+    uint32_t number; /* among those that are reached: 0 is the kernel */
+    bool pointed_to; /* its address is taken somewhere */
     bool has_async;
     const char *unknown; /* why it cannot be run, or NULL */
     char *text;          /* the C function */
     uint8_t *registers;  /* which are used */
-    uint8_t *variables;  /* of the module: which it names (globals, call buffers) */
+    uint8_t *variables;  /* of the module: which it names */
     uint8_t *placed;     /* its parameters that have a place in local memory */
 } Translated;
 
@@ -52,8 +56,12 @@ typedef struct {
     jmp_buf no_memory;
     FILE *out; /* of the function at hand */
     Translated *functions;
-    uint64_t *offsets;      /* of shared and local variables, by variable */
-    uint64_t shared_module; /* bytes of shared memory that the module's variables take */
+    uint32_t entry;
+    uint32_t *reached, nreached; /* functions in the order of their numbers */
+    uint64_t *offsets;           /* of shared and local variables, by variable */
+    uint32_t *numbers, nnumbers; /* what variables are called, by variable; 0: not yet named */
+    uint32_t *globals, nglobals; /* global variables that are named */
+    uint64_t shared_bytes;
     uint32_t shared_align;
 
     /* of the function and the instruction at hand */
@@ -66,8 +74,20 @@ typedef struct {
     jmp_buf unknown;
 } Translator;
 
-/* Writes the C of a module. false with a text when memory runs out. */
-bool translate_module(const PtxModule *module, FILE *out, char *problem, size_t size);
+/* A kernel for the engine, and its C. */
+typedef struct {
+    PtxArena arena;       /* holds the rest, but for what the PtxModule holds */
+    SimKernelTable table; /* `run` is NULL until the C is compiled and loaded */
+    /* Variables of the module, in the order of the numbers that SimServices.global is given. */
+    const uint32_t *variables;
+    uint32_t nvariables;
+    char *code; /* NULL: it cannot be run, and table.unknown says why */
+    size_t size;
+} TranslatedKernel;
+/* Translates an entry that is defined. false: no memory; it is to be freed in any case. Kernels of
+ * one module may be translated at the same time. */
+bool translate_kernel(const PtxModule *module, uint32_t entry, TranslatedKernel *kernel);
+void translate_free(TranslatedKernel *kernel);
 
 typedef void TranslateFn(Translator *t);
 typedef struct {
@@ -87,7 +107,7 @@ const char *text(Translator *t, const char *format, ...)
     __attribute__((format(printf, 2, 3), nonnull));
 
 bool word(Translator *t, const char *modifier); /* takes it if it is there */
-const char *space_word(Translator *t);  /* "SIM_SPACE_GLOBAL"; NULL: parameters */
+const char *space_word(Translator *t);          /* "SIM_SPACE_GLOBAL"; NULL: parameters */
 PtxType type_word(Translator *t); /* takes the next that is a type; unknown if there is none */
 PtxType type_among(Translator *t, const char *types); /* ... and that is one of "f32 f64" */
 /* One of "rn rz rm rp", else the default. */
@@ -126,15 +146,18 @@ const char *compare(Translator *t, const char *comparison, PtxType type, const c
 /* The site of the instruction at hand, as an expression. */
 const char *site(Translator *t);
 const char *instruction_text(Translator *t, const PtxInstruction *i);
-void layout_module(Translator *t);
+/* Before any function is translated: frames, parameters; behind all: shared memory. */
+void layout_begin(Translator *t);
+void layout_shared(Translator *t);
+/* The function is reached: it is translated, too. */
+void note_reached(Translator *t, uint32_t function);
 void note_callee(Translator *t, uint32_t function);
+uint32_t variable_number(Translator *t, uint32_t variable); /* g1, s2, b3, a4 */
+bool is_global(const PtxVariable *v);
 /* What a pointer to a function holds: no address of any memory. */
 uint64_t function_address(uint32_t function);
-bool is_formal(const Translator *t, uint32_t variable);     /* of the function at hand */
-uint32_t site_base(const Translator *t, uint32_t function); /* within the functions' part */
-const char *reachable_unknown(Translator *t, uint32_t function);
-bool reaches_module_shared(Translator *t, uint32_t function);
-uint64_t local_need(Translator *t, uint32_t function);
+bool is_formal(const Translator *t, uint32_t variable); /* of the function at hand */
+uint64_t local_need(Translator *t);                     /* of the kernel's threads */
 uint64_t frame_bytes(const Translator *t, uint32_t function);
 /* Room in the function's frame. */
 uint64_t frame_add(Translator *t, uint32_t function, uint64_t bytes, uint32_t align);

@@ -66,7 +66,7 @@ static const char *argument(Translator *t, const PtxOperand *o, uint64_t bytes)
         if (t->f->params[i] == o->index)
             unknown(t, NULL);
     t->done->variables[o->index] = 1;
-    return text(t, "b%u", o->index);
+    return text(t, "b%u", variable_number(t, o->index));
 }
 
 static const PtxOperand *list_item(Translator *t, const PtxOperand *list, uint32_t n)
@@ -116,8 +116,8 @@ static void call_function(Translator *t, uint32_t index, const PtxOperand *resul
     for (uint32_t i = 0; i < narguments; i++)
         list = text(t, "%s, %s", list,
                     argument(t, &arguments->items[i], t->module->variables[f->params[i]].bytes));
-    emit(t, "    if (fn_%u(t, %s, frame + frame_%u%s)) {\n", index,
-         t->f->entry ? text(t, "k%u_functions", t->index) : "base", t->index, list);
+    emit(t, "    if (fn_%u(t, %s, frame + frame_%u%s)) {\n", t->functions[index].number,
+         t->f->entry ? "kernel_functions" : "base", t->done->number, list);
     end(t, true);
     emit(t, "    }\n");
 }

@@ -1,9 +1,9 @@
 /* translate_layout.c - where things lie, and who reaches whom.
  *
- * Shared memory: an entry's own variables, behind those of the module and of functions where
- * the entry reaches one that names them. Local memory: a function's variables lie in its
- * frame, which begins where the caller's ends. Sites: an entry's own, then those of all
- * functions, so that a function's site is a number that its callers' base is added to.
+ * Shared memory: the kernel's own variables, and those of the module and of functions that it or
+ * a function that it reaches names. Local memory: a function's variables lie in its frame, which
+ * begins where the caller's ends. Sites: the kernel's own, then those of the functions that it
+ * reaches, so that a function's site is a number that its callers' base is added to.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -23,25 +23,6 @@ uint64_t frame_add(Translator *t, uint32_t function, uint64_t bytes, uint32_t al
     const uint64_t offset = align_up(d->local_bytes, align);
     d->local_bytes = offset + bytes;
     return offset;
-}
-
-static void place_variable(Translator *t, uint32_t index)
-{
-    const PtxVariable *v = &t->module->variables[index];
-    Translated *of = v->function >= 0 ? &t->functions[v->function] : NULL;
-    const bool of_entry = of && t->module->functions[v->function].entry;
-    if (v->space == PTX_LOCAL && of) {
-        t->offsets[index] = frame_add(t, (uint32_t)v->function, v->bytes, v->align);
-    } else if (v->space == PTX_SHARED && v->bytes > 0 && !v->external) {
-        uint64_t *end = of_entry ? &of->shared_bytes : &t->shared_module;
-        uint32_t *align = of_entry ? &of->shared_align : &t->shared_align;
-        t->offsets[index] = align_up(*end, v->align);
-        *end = t->offsets[index] + v->bytes;
-        *align = v->align > *align ? v->align : *align;
-    } else if (v->space == PTX_SHARED) {
-        uint32_t *align = of_entry ? &of->shared_align : &t->shared_align;
-        *align = v->align > *align ? v->align : *align;
-    }
 }
 
 uint64_t function_address(uint32_t function)
@@ -68,23 +49,46 @@ static void find_pointed_to(Translator *t)
         }
 }
 
-void layout_module(Translator *t)
+void layout_begin(Translator *t)
 {
     const PtxModule *m = t->module;
+    const PtxFunction *f = &m->functions[t->entry];
     t->offsets = ptx_alloc(&t->arena, (m->nvariables + 1u) * sizeof *t->offsets);
-    for (uint32_t i = 0; i < m->nvariables; i++)
-        place_variable(t, i);
-    t->shared_module = align_up(t->shared_module, 128);
+    for (uint32_t i = 0; i < m->nvariables; i++) {
+        const PtxVariable *v = &m->variables[i];
+        if (v->space == PTX_LOCAL && v->function >= 0)
+            t->offsets[i] = frame_add(t, (uint32_t)v->function, v->bytes, v->align);
+    }
+    uint64_t offset = 0;
+    for (uint32_t i = 0; i < f->nparams; i++) {
+        const PtxVariable *v = &m->variables[f->params[i]];
+        offset = align_up(offset, v->align);
+        t->offsets[f->params[i]] = offset;
+        offset += v->bytes;
+    }
     find_pointed_to(t);
-    for (uint32_t k = 0; k < m->nfunctions; k++) {
-        const PtxFunction *f = &m->functions[k];
-        uint64_t offset = 0;
-        for (uint32_t i = 0; f->entry && i < f->nparams; i++) {
-            const PtxVariable *v = &m->variables[f->params[i]];
-            offset = align_up(offset, v->align);
-            t->offsets[f->params[i]] = offset;
-            offset += v->bytes;
-        }
+}
+
+static bool is_named(const Translator *t, uint32_t variable)
+{
+    for (uint32_t i = 0; i < t->nreached; i++)
+        if (t->functions[t->reached[i]].variables[variable])
+            return true;
+    return false;
+}
+
+void layout_shared(Translator *t)
+{
+    const PtxModule *m = t->module;
+    for (uint32_t i = 0; i < m->nvariables; i++) {
+        const PtxVariable *v = &m->variables[i];
+        if (v->space != PTX_SHARED || (v->function != (int32_t)t->entry && !is_named(t, i)))
+            continue;
+        t->shared_align = v->align > t->shared_align ? v->align : t->shared_align;
+        if (v->bytes == 0 || v->external)
+            continue;
+        t->offsets[i] = align_up(t->shared_bytes, v->align);
+        t->shared_bytes = t->offsets[i] + v->bytes;
     }
 }
 
@@ -121,22 +125,26 @@ const char *site(Translator *t)
         d->sites = ptx_grow(&t->arena, d->sites, d->nsites, sizeof *d->sites);
         d->sites[d->nsites++] = s;
     }
-    return t->f->entry ? text(t, "%u", n + 1) : text(t, "base + fn_%u_sites + %u", t->index, n);
-}
-
-uint32_t site_base(const Translator *t, uint32_t function)
-{
-    uint32_t n = 0;
-    for (uint32_t k = 0; k < function; k++)
-        n += t->module->functions[k].entry ? 0 : t->functions[k].nsites;
-    return n;
+    return t->f->entry ? text(t, "%u", n + 1) : text(t, "base + fn_%u_sites + %u", d->number, n);
 }
 
 /* -------------------------------------------------------------------- reaching */
 
+void note_reached(Translator *t, uint32_t function)
+{
+    Translated *d = &t->functions[function];
+    if (d->reached)
+        return;
+    d->reached = true;
+    d->number = t->nreached;
+    t->reached = ptx_grow(&t->arena, t->reached, t->nreached, sizeof *t->reached);
+    t->reached[t->nreached++] = function;
+}
+
 void note_callee(Translator *t, uint32_t function)
 {
     Translated *d = t->done;
+    note_reached(t, function);
     for (uint32_t i = 0; i < d->ncallees; i++)
         if (d->callees[i] == function)
             return;
@@ -144,52 +152,28 @@ void note_callee(Translator *t, uint32_t function)
     d->callees[d->ncallees++] = function;
 }
 
-/* Marks a function and all that it calls; the stack is a list of what is still to be seen. */
-static void reach(Translator *t, uint32_t function, uint8_t *reached)
+bool is_global(const PtxVariable *v)
 {
-    uint32_t *open = NULL, n = 0;
-    open = ptx_grow(&t->arena, open, n, sizeof *open);
-    open[n++] = function;
-    reached[function] = 1;
-    while (n > 0) {
-        const Translated *d = &t->functions[open[--n]];
-        for (uint32_t i = 0; i < d->ncallees; i++)
-            if (!reached[d->callees[i]]) {
-                reached[d->callees[i]] = 1;
-                open = ptx_grow(&t->arena, open, n, sizeof *open);
-                open[n++] = d->callees[i];
-            }
+    return (v->space == PTX_GLOBAL || v->space == PTX_CONST) && !v->external;
+}
+
+/* Global variables are counted by themselves: the engine is asked for them by number. */
+uint32_t variable_number(Translator *t, uint32_t variable)
+{
+    const bool global = is_global(&t->module->variables[variable]);
+    if (t->numbers[variable] == 0 && global) {
+        t->globals = ptx_grow(&t->arena, t->globals, t->nglobals, sizeof *t->globals);
+        t->globals[t->nglobals++] = variable;
+        t->numbers[variable] = t->nglobals;
+    } else if (t->numbers[variable] == 0) {
+        t->numbers[variable] = ++t->nnumbers;
     }
-}
-
-static uint8_t *reached_from(Translator *t, uint32_t function)
-{
-    uint8_t *reached = ptx_alloc(&t->arena, t->module->nfunctions);
-    reach(t, function, reached);
-    return reached;
-}
-
-const char *reachable_unknown(Translator *t, uint32_t function)
-{
-    const uint8_t *reached = reached_from(t, function);
-    for (uint32_t k = 0; k < t->module->nfunctions; k++)
-        if (reached[k] && t->functions[k].unknown)
-            return t->functions[k].unknown;
-    return NULL;
-}
-
-bool reaches_module_shared(Translator *t, uint32_t function)
-{
-    const uint8_t *reached = reached_from(t, function);
-    for (uint32_t k = 0; k < t->module->nfunctions; k++)
-        if (reached[k] && t->functions[k].module_shared)
-            return true;
-    return false;
+    return t->numbers[variable] - 1;
 }
 
 /* The deepest chain of frames. A function's depth is known when those of all that it calls
  * are; `path` holds the functions that are being looked at, `next` how far each has come. */
-uint64_t local_need(Translator *t, uint32_t function)
+uint64_t local_need(Translator *t)
 {
     enum { NOT_SEEN, BEING_SEEN, KNOWN };
     const uint32_t n = t->module->nfunctions;
@@ -198,7 +182,7 @@ uint64_t local_need(Translator *t, uint32_t function)
     uint32_t *next = ptx_alloc(&t->arena, n * sizeof *next);
     uint64_t *need = ptx_alloc(&t->arena, n * sizeof *need);
     bool recursive = false;
-    path[depth++] = function;
+    path[depth++] = t->entry;
     while (depth > 0) {
         const uint32_t at = path[depth - 1];
         const Translated *d = &t->functions[at];
@@ -217,5 +201,5 @@ uint64_t local_need(Translator *t, uint32_t function)
         state[at] = KNOWN;
         depth--;
     }
-    return need[function] + (recursive ? RECURSION_BYTES : 0);
+    return need[t->entry] + (recursive ? RECURSION_BYTES : 0);
 }

@@ -95,7 +95,7 @@ static const char *param_place(Translator *t, const PtxOperand *address, uint32_
     if (base->kind == PTX_OP_REGISTER && t->f->entry) {
         uint32_t bits;
         const char *offset = address_value(t, address, &bits);
-        return text(t, "sim_param(t, %s, %u, k%u_params, %s)", offset, bytes, t->index, site(t));
+        return text(t, "sim_param(t, %s, %u, kernel_params, %s)", offset, bytes, site(t));
     }
     if (base->kind != PTX_OP_VARIABLE)
         unknown(t, NULL);
@@ -106,11 +106,11 @@ static const char *param_place(Translator *t, const PtxOperand *address, uint32_
         unknown(t, text(t, "a parameter beyond %s", v->name->text));
     if (!is_formal(t, base->index)) {
         t->done->variables[base->index] = 1;
-        return text(t, "(b%u + %llu)", base->index, offset);
+        return text(t, "(b%u + %llu)", variable_number(t, base->index), offset);
     }
     if (t->f->entry)
         return text(t, "(t->params + %llu)", (unsigned long long)t->offsets[base->index] + offset);
-    return text(t, "(a%u + %llu)", base->index, offset);
+    return text(t, "(a%u + %llu)", variable_number(t, base->index), offset);
 }
 
 /* ---------------------------------------------------------------- loads, stores */

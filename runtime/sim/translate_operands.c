@@ -309,14 +309,11 @@ static const char *variable_address(Translator *t, const PtxOperand *o)
         unknown(t, text(t, "%s, which another file defines,", v->name->text));
     t->done->variables[o->index] = 1;
     if (v->space == PTX_GLOBAL || v->space == PTX_CONST)
-        return text(t, "(g%u + UINT64_C(%llu))", o->index, add);
+        return text(t, "(g%u + UINT64_C(%llu))", variable_number(t, o->index), add);
     if (v->space == PTX_SHARED && (v->external || v->bytes == 0))
         return text(t, "(t->dynamic_shared_offset + UINT64_C(%llu))", add);
-    if (v->space == PTX_SHARED) {
-        if (v->function < 0 || !t->module->functions[v->function].entry)
-            t->done->module_shared = true;
-        return text(t, "(s%u + UINT64_C(%llu))", o->index, add);
-    }
+    if (v->space == PTX_SHARED)
+        return text(t, "(s%u + UINT64_C(%llu))", variable_number(t, o->index), add);
     if (v->space == PTX_LOCAL && v->function == (int32_t)t->index)
         return text(t, "(frame + UINT64_C(%llu))", (unsigned long long)t->offsets[o->index] + add);
     if (v->space == PTX_PARAM && t->f->entry)

@@ -6,6 +6,8 @@
 #
 # ROUNDS=3  SIZES="a b c"  PRECISIONS="f32 bf16"  STEPS=…  PYTHON=/usr/bin/python3
 #
+# Size b is trained in two stages, too, on one thread each, with the zero-bubble schedule.
+#
 # Medians of interleaved rounds on an otherwise idle machine with two cores. A step is a forward
 # pass, the loss, a backward pass and AdamW, on made-up tokens, two threads, one device; its
 # rate is the median of a run's. Memory is the largest resident set of the process.
@@ -14,7 +16,8 @@
 # as lean. Fast: threads of OpenMP for its BLAS, too (libopenblas0-openmp), which share cores with
 # PyTorch's own; kernels for AVX-512, which PyTorch does not choose by itself; huge pages, and
 # no page given back (libjemalloc2); the threads bound to cores. Lean: one sample at a time,
-# gradients added up, AdamW tensor by tensor, free pages given back at once.
+# gradients added up, AdamW tensor by tensor, free pages given back at once; for two steps only, as
+# it is there for its memory.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 command=table
@@ -128,18 +131,22 @@ print(round(usage.ru_maxrss / 1024))
 sys.exit(status != 0)' "$@"
 }
 
-# build SIZE PRECISION MICRO: the trainer SIZE_PRECISION_MICRO
+# build_one SIZE PRECISION MICRO [DEVICES]: the trainer SIZE_PRECISION_MICRO[_DEVICES]
 build_one() {
+    devices=${4:-1} schedule=${4:+zero_bubble} name=$1_$2_$3${4:+_$4}
     # shellcheck disable=SC2046
-    set -- "$1_$2_$3" "$2" "$3" $(size "$1")
-    "$mdlc" build -q --target host "$root/tests/bench/gpt_bench.mdl" -D vocab="$4" -D context="$5" \
+    set -- "$name" "$2" "$3" $(size "$1")
+    { cat "$root/tests/bench/gpt_bench.mdl" && echo "devices gpu[$devices] = cpu;"; } >model.mdl
+    "$mdlc" build -q --target host model.mdl -I "$root/tests/bench" -D vocab="$4" -D context="$5" \
         -D width="$6" -D layers="$7" -D heads="$8" --set train.batch="$9" \
-        --set parallel.microbatch="$3" --set train.precision="$2" -o "$1"
+        --set parallel.microbatch="$3" --set train.precision="$2" \
+        --set parallel.schedule="${schedule:-1f1b}" -o "$1"
 }
 
-# ours TRAINER CONTEXT STEPS: tokens a second and MiB; the first tenth of the steps does not count
+# ours TRAINER CONTEXT STEPS [THREADS]: tokens a second and MiB; the first tenth of the steps does
+# not count
 ours() {
-    memory=$(peak "./$1" -q --steps "$3" --threads 2 --log "$1.jsonl")
+    memory=$(peak "./$1" -q --steps "$3" --threads "${4:-2}" --log "$1.jsonl")
     rate=$(awk -v n="$3" -F'samples_per_s": ' 'NR > n / 10 + 1 { split($2, a, "}"); print a[1] }' \
         "$1.jsonl" | sort -g | awk -v c="$2" '{ x[NR] = $1 } END { print c * x[int((NR + 1) / 2)] }')
     rm -f "$1.jsonl"
@@ -167,7 +174,8 @@ round() {
             torch fast "$size" "$precision" $(fast_options "$size" "$precision") \
                 >>"$at.torch_fast"
             ours "${at}_1" "$2" "$(steps "$size")" >>"$at.mdlc_lean"
-            torch lean "$size" "$precision" optimizer=single micro=1 >>"$at.torch_lean"
+            [ "$size" != b ] || ours "${at}_1_2" "$2" "$(steps "$size")" 1 >>"$at.mdlc_two"
+            torch lean "$size" "$precision" optimizer=single micro=1 steps=2 warmup=1 >>"$at.torch_lean"
         done
     done
 }
@@ -198,6 +206,7 @@ table() {
         for precision in $precisions; do
             build_one "$size" "$precision" "$(size "$size" | cut -d' ' -f7)"
             build_one "$size" "$precision" 1
+            [ "$size" != b ] || build_one "$size" "$precision" 1 2
         done
     done
     echo "load before: $(cut -d' ' -f1-3 /proc/loadavg)"
@@ -219,9 +228,11 @@ table() {
             floor=$9 rate=210
             [ "$precision" = f32 ] || { floor=${10} && rate=365; }
             floor=$(echo "$floor $rate $(median "rate_$precision" 1)" | awk '{ print $1 / $2 * $3 }')
-            for program in torch_fast torch_lean mdlc_fast mdlc_lean; do
+            for program in torch_fast torch_lean mdlc_fast mdlc_lean mdlc_two; do
+                [ -f "$at.$program" ] || continue
                 row "$size, $precision: $(echo "$program" | sed 's/torch_/PyTorch, /
-                    s/mdlc_fast/mdlc, micro-batch '"$7"'/; s/mdlc_lean/mdlc, micro-batch 1/')" \
+                    s/mdlc_fast/mdlc, micro-batch '"$7"'/; s/mdlc_lean/mdlc, micro-batch 1/
+                    s/mdlc_two/mdlc, two stages/')" \
                     "$at.$program" "$at.torch_fast" "$at.torch_lean" "$floor"
             done
         done

@@ -164,6 +164,12 @@ case_wrong_use()
     wrong "host, cuda or sim" check m.mdl --target=tpu
     wrong "it takes names such as sm_80" build m.mdl --target cuda --gpu-arch=80
     wrong "it takes names such as sm_80" build m.mdl --target cuda --gpu-arch=sm_80,
+    wrong "--gpu-arch is for --target cuda; the target is host" build m.mdl --target host \
+        --gpu-arch=sm_80
+    wrong "--gpu-arch is for --target cuda; the target is sim" run m.mdl --target sim \
+        --gpu-arch=sm_80
+    wrong "--lineinfo is for --target cuda or sim; the target is host" build m.mdl --lineinfo \
+        --target host
     wrong "text or json" check m.mdl --diagnostics=xml
     wrong "NAME=VALUE" check m.mdl -D width
     wrong "NAME=VALUE" check m.mdl -D =3
@@ -289,6 +295,19 @@ case_doctor()
         has "$part" "$out"
     done
     has "The host target works here." "$out"
+    case $out in
+    *"simulated GPU    ok"*) has "The target sim does, too." "$out" ;;
+    *) lacks "The target sim does" "$out" ;;
+    esac
+    case $out in
+    *"GPU              -"*) lacks "The target cuda does" "$out" ;;
+    *) has "The target cuda does, too." "$out" ;;
+    esac
+    NVCC=no-such-nvcc
+    export NVCC
+    run 0 doctor
+    has "The host target works here. The targets cuda and sim do not." "$out"
+    unset NVCC
     run 0 doctor -q
     [ -z "$out" ] || fail "$what: is not silent"
     run 0 doctor -v

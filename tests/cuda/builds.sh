@@ -33,6 +33,26 @@ refused 2 "CUDA Toolkit" env NVCC=no_such_nvcc "$mdlc" build --target cuda "$two
 refused 2 "target host" env NVCC=no_such_nvcc "$mdlc" run --target sim "$two"
 refused 2 "cannot run ar" env PATH="$work/nothing" XDG_CACHE_HOME="$work/cache" \
     NVCC="${NVCC:-$(command -v nvcc)}" "$mdlc" build --target sim "$two" -o "$work/t"
+# nothing is compiled where there is nothing to run it
+if [ ! -e /proc/driver/nvidia/version ] && ! ldconfig -p | grep -q 'libcuda\.so\.1'; then
+    for way in "no NVIDIA GPU here" "target host" "target sim"; do
+        refused 2 "$way" env XDG_CACHE_HOME="$work/never" "$mdlc" run --target cuda "$two"
+        [ "$(wc -l < "$work/log")" -eq 1 ] || fail "no GPU: not one line" "$work/log"
+    done
+    [ ! -e "$work/never" ] || fail "no GPU: something was compiled"
+fi
+
+# A kernel of mdlc's own that does not compile is none that was written for the model.
+home=$(dirname "$(dirname "$mdlc")")
+mkdir "$work/home" "$work/home/share" || exit 1
+cp -r "$home/share/mdl" "$work/home/share/mdl"
+ln -s "$home/include" "$work/home/include"
+ln -s "$home/lib" "$work/home/lib"
+echo "this is no kernel" > "$work/home/share/mdl/kernels/a_broken.cu"
+refused 2 "a_broken.cu, a file of mdlc's own library of kernels" env MDL_HOME="$work/home" \
+    XDG_CACHE_HOME="$work/cache" "$mdlc" build --target sim "$two" -o "$work/t"
+grep -q "was written does not compile" "$work/log" && fail "a kernel of mdlc's:" "$work/log"
+
 refused 1 "precision f64" "$mdlc" check --target cuda --set train.precision=f64 "$two"
 
 # A weight on two GPUs: what updates send lies behind what a graph may hold, on both sides.
@@ -78,4 +98,25 @@ for schedule in lifo fifo eager random; do
         fail "late.mdl, $schedule:" "$work/log"
     [ -s "$work/log" ] && fail "late.mdl, $schedule, is not silent:" "$work/log"
 done
+
+# What a trainer for the simulator says of too few GPUs, too little memory, another GPU.
+simulated()
+{
+    refused "$@" "$work/late" -q --steps 1
+    grep -q "target sim" "$work/log" && fail "for the simulator, and names it as a way out" "$work/log"
+    unset MDL_SIM_DEVICES MDL_SIM_MEMORY MDL_SIM_ARCH MDL_SIM_FAIL MDL_SIM_KEEP
+}
+export MDL_SIM_DEVICES=1
+simulated 1 "the simulator has 1; set MDL_SIM_DEVICES=2"
+export MDL_SIM_MEMORY=32MiB
+simulated 1 "MDL_SIM_MEMORY is what each has"
+export MDL_SIM_ARCH=7.5
+simulated 1 "set MDL_SIM_ARCH to 8.0"
+export MDL_SIM_FAIL=cudaGetDeviceCount:1
+simulated 1 "no NVIDIA GPU: .*--target host"
+export MDL_SIM_KEEP=$work/none/kept
+simulated 2 "MDL_SIM_KEEP=$work/none/kept: expected a folder that can be written into"
+MDL_SIM_KEEP=$work/kept "$work/late" -q --steps 1 > "$work/log" 2>&1 || fail "late.mdl:" "$work/log"
+[ -s "$work/log" ] && fail "late.mdl, kept, is not silent:" "$work/log"
+ls "$work/kept" | grep -q '\.ptx$' || fail "MDL_SIM_KEEP keeps nothing"
 echo "builds: refusals, copies of weights"

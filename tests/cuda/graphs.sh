@@ -125,14 +125,26 @@ compare 2
 
 refuses 2 "--cuda-graph and --trace exclude each other" --cuda-graph --trace "$work/trace.json"
 # calls that fail: before the first step, around captures, in one, in launches; what other stages
-# had in their streams then ends without its messages, which would be uninitialised reads
-export MDL_SIM_CHECK=fast
+# had in their streams then ends without its messages, and the simulator has nothing to say of it
+export MDL_SIM_CHECK=race
 for call in cudaStreamBeginCapture:1 cudaStreamEndCapture:2 cudaGraphInstantiate:3 \
-    cudaGraphUpload:4 cudaEventRecord:30 cudaStreamWaitEvent:30 ncclSend:1 ncclSend:10 \
+    cudaGraphUpload:4 cudaEventRecord:30 cudaStreamWaitEvent:30 ncclSend:1 ncclSend:10 ncclRecv:2 \
     cudaGraphLaunch:1 cudaGraphLaunch:4; do
     export MDL_SIM_FAIL=$call
     refuses 1 ": ${call%:*}: " --cuda-graph
 done
+for call in ncclSend:4 ncclRecv:5 ncclRecv:12 cudaEventRecord:4 cudaEventRecord:40 \
+    cudaStreamWaitEvent:7; do
+    export MDL_SIM_FAIL=$call
+    for seed in 1 2 3 4; do
+        export MDL_SIM_SEED=$seed
+        refuses 1 ": ${call%:*}: "
+        grep -qE "^error: stage [01] \(gpu\[[01]\]\), step [123]" "$work/log" ||
+            fail "$trainer: $call: not the place:" "$work/log"
+    done
+done
+export MDL_SIM_FAIL=cublasLtMatmul:2
+refuses 1 ": gpu_linear_forward: "
 unset MDL_SIM_FAIL
 build peer sim "$work/two_gpu.2.mdl" $small --set parallel.transfer=peer
 refuses 2 "--cuda-graph: messages go between peers; build with --set parallel.transfer=nccl" \

@@ -49,7 +49,7 @@ simulated()
 }
 
 simulated >"$work/out" 2>"$work/err" || bad "a good run"
-fails "one GPU" "placed on 2 GPUs and this machine has 1;" \
+fails "one GPU" "placed on 2 GPUs and the simulator has 1; set MDL_SIM_DEVICES=2" \
     simulated MDL_SIM_DEVICES=1
 fails "little memory" "gpu[0] needs " \
     simulated MDL_SIM_MEMORY=32MiB

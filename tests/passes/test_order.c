@@ -11,7 +11,8 @@ static const char *const splits[][3] = {{"parts=1", "gpus=1", NULL},
                                         {"parts=4", "gpus=4", NULL},
                                         {"parts=4", "gpus=2", NULL}};
 static const char *const transfers[] = {"parallel.transfer=peer", "parallel.transfer=nccl"};
-static const char *const schedules[] = {"parallel.schedule=gpipe", "parallel.schedule=1f1b"};
+static const char *const schedules[] = {"parallel.schedule=gpipe", "parallel.schedule=1f1b",
+                                        "parallel.schedule=zero_bubble"};
 
 static ActionList *list_of(const Compiled *c, int device, int eval)
 {
@@ -143,7 +144,7 @@ static void test_every_wait_is_needed(void **state)
     for (int m = 0; m < 3; m++)
         for (int s = 0; s < 4; s++)
             for (int t = 0; t < 2; t++)
-                for (int k = 0; k < 2; k++) {
+                for (int k = 0; k < 3; k++) {
                     const char *const sets[] = {transfers[t], schedules[k], "parallel.microbatch=2",
                                                 NULL};
                     n += try_model(models[m], splits[s], sets);
@@ -156,7 +157,7 @@ static void test_any_number_of_micro_batches(void **state)
     (void)state;
     for (int batch = 1; batch <= 9; batch++)
         for (int t = 0; t < 2; t++)
-            for (int k = 0; k < 2; k++) {
+            for (int k = 0; k < 3; k++) {
                 char text[32];
                 snprintf(text, sizeof text, "train.batch=%d", batch);
                 const char *const sets[] = {transfers[t], schedules[k], text,
@@ -173,7 +174,7 @@ static void test_weights_come_before_the_next_step(void **state)
     (void)state;
     const char *const path = RUN_MODELS "/strange/weight_elsewhere.mdl", *const none[] = {NULL};
     for (int t = 0; t < 2; t++)
-        for (int k = 0; k < 2; k++) {
+        for (int k = 0; k < 3; k++) {
             const char *const sets[] = {transfers[t], schedules[k], NULL};
             try_model(path, none, sets);
             Compiled c = compile_for(true, path, none, sets);

@@ -123,8 +123,9 @@ static char *random_model(Arena *a, uint64_t seed)
                                              "adamw(lr = 1e-3)"};
     text_printf(&text, "}\ntrain { batch = 8; optimizer = %s;%s }\n", optimizers[draw(&w, 3)],
                 draw(&w, 2) ? " clip_norm = 1.0;" : "");
+    static const char *const schedules[] = {"1f1b", "gpipe", "zero_bubble"};
     text_printf(&text, "parallel { microbatch = %d; schedule = %s; }\n", 1 << draw(&w, 4),
-                draw(&w, 2) ? "gpipe" : "1f1b");
+                schedules[draw(&w, 3)]);
     text_printf(&text, "devices gpu[%d] = cpu;\n", w.gpus);
     return text.at;
 }
@@ -142,6 +143,16 @@ static void try_gpus(const char *text, uint64_t seed)
     assert_true(proved(&c));
     assert_true(emit_files(c.program, c.diag).n > 2);
     compiled_free(&c);
+}
+
+/* In its backward pass. */
+static bool has_loops(const Chunk *c)
+{
+    for (int k = 0; k < RUN_KINDS; k++)
+        for (int s = 0; run_goes_back((RunKind)k) && s < c->run[k].steps.n; s++)
+            if (c->run[k].steps.at[s].turns > 1)
+                return true;
+    return false;
 }
 
 static void test_random_models(void **state)
@@ -162,8 +173,7 @@ static void test_random_models(void **state)
         assert_true(proved(&c));
         assert_true(emit_files(c.program, c.diag).n > 2);
         for (int k = 0; k < c.program->chunks.n; k++)
-            for (int s = 0; s < c.program->chunks.at[k].run[RUN_B].steps.n; s++)
-                loops += c.program->chunks.at[k].run[RUN_B].steps.at[s].turns > 1;
+            loops += has_loops(&c.program->chunks.at[k]);
         devices += c.program->devices.n;
         compiled_free(&c);
         try_gpus(text, seed);

@@ -18,6 +18,9 @@ static Compiled four_stages(const char *path)
     return c;
 }
 
+static const char *const schedules[] = {"parallel.schedule=gpipe", "parallel.schedule=1f1b",
+                                        "parallel.schedule=zero_bubble"};
+
 static void test_everything_is_proved(void **state)
 {
     (void)state;
@@ -26,11 +29,10 @@ static void test_everything_is_proved(void **state)
                                      {"parts=2", "gpus=2", NULL},
                                      {"parts=4", "gpus=4", NULL},
                                      {"parts=4", "gpus=2", NULL}};
-    const char *const schedules[] = {"parallel.schedule=gpipe", "parallel.schedule=1f1b"};
     const char *const batches[] = {"parallel.microbatch=1", "parallel.microbatch=2", NULL};
     for (int m = 0; m < 3; m++)
         for (int s = 0; s < 4; s++)
-            for (int k = 0; k < 2; k++)
+            for (int k = 0; k < 3; k++)
                 for (int b = 0; b < 3; b++) {
                     const char *const sets[] = {schedules[k], batches[b], NULL};
                     Compiled c = compile_file(models[m], splits[s], sets);
@@ -46,12 +48,10 @@ static void test_any_number_of_micro_batches(void **state)
     (void)state;
     static const char *const defines[] = {"parts=4", "gpus=4", NULL};
     for (int n = 1; n <= 13; n++)
-        for (int gpipe = 0; gpipe < 2; gpipe++) {
+        for (int k = 0; k < 3; k++) {
             char batch[64];
             snprintf(batch, sizeof batch, "train.batch=%d", n);
-            const char *const sets[] = {
-                batch, "parallel.microbatch=1",
-                gpipe ? "parallel.schedule=gpipe" : "parallel.schedule=1f1b", NULL};
+            const char *const sets[] = {batch, "parallel.microbatch=1", schedules[k], NULL};
             Compiled c = compile_file(mlp, defines, sets);
             assert_non_null(c.program);
             assert_int_equal(c.program->microbatches, n);

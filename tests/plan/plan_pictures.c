@@ -95,6 +95,12 @@ static void test_svg_draws_every_run(void **state)
     assert_non_null(strstr(svg, "class=\"t0\" d="));
     assert_null(strstr(svg, "nan"));
     assert_null(strstr(svg, "inf"));
+    for (int d = 0; d < 4; d++) { /* the memory that the plan's table has */
+        int64_t kept = w.program->devices.at[d].class_bytes[BUFFER_KEPT];
+        const char *label =
+            arena_printf(w.arena, "</title>kept %s</text>", show_bytes(w.arena, kept));
+        assert_non_null(strstr(svg, label));
+    }
     work_free(&w);
 }
 

@@ -20,9 +20,27 @@ static void test_bubble_is_the_formula(void **state)
                 assert_true(plan->units->complete);
                 assert_true(fabs(plan->units->bubble - (p - 1.0) / (m + p - 1)) < 1e-12);
                 assert_true(fabs(plan->units->step - 3.0 * (m + p - 1)) < 1e-9);
-                assert_true(plan->formula_holds);
+                assert_non_null(plan->formula);
                 work_free(&w);
             }
+}
+
+/* Zero bubble idles as long as p - 1 forwards, and no stage holds more than 1F1B's first. */
+static void test_zero_bubble(void **state)
+{
+    (void)state;
+    for (int p = 2; p <= 16; p++)
+        for (int m = p; m <= 64; m += m < 20 ? 1 : 11) {
+            Work w = work_chain(p, 1, m, SCHEDULE_ZERO_BUBBLE);
+            Plan *plan = plan_make(w.arena, w.program);
+            assert_true(plan->units->complete);
+            assert_true(fabs(plan->units->step - (3.0 * m + p - 1)) < 1e-9);
+            assert_true(fabs(plan->units->bubble - (p - 1.0) / (3.0 * m + p - 1)) < 1e-12);
+            assert_string_equal(plan->formula, "(p-1)/(3m+p-1)");
+            for (int d = 0; d < p; d++)
+                assert_true(w.program->devices.at[d].in_flight <= p);
+            work_free(&w);
+        }
 }
 
 /* Estimated times that are 1 and 2 seconds lead to the same, but for transfers. */
@@ -163,6 +181,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bubble_is_the_formula),
+        cmocka_unit_test(test_zero_bubble),
         cmocka_unit_test(test_seconds_agree_with_units),
         cmocka_unit_test(test_transfers_take_time),
         cmocka_unit_test(test_rules_are_kept),

@@ -33,7 +33,7 @@ ways()
 {
     if [ -n "$grid" ]; then
         for cut in 1,1 2,2 4,4 4,2; do
-            for schedule in gpipe 1f1b; do
+            for schedule in gpipe 1f1b zero_bubble; do
                 echo "-D parts=${cut%,*} -D gpus=${cut#*,} --set parallel.schedule=$schedule"
             done
         done
@@ -51,7 +51,7 @@ ways()
     else
         echo "-D parts=1 -D gpus=1"
         echo "-D parts=2 -D gpus=2 --set parallel.schedule=gpipe"
-        echo "-D parts=3 -D gpus=3"
+        echo "-D parts=3 -D gpus=3 --set parallel.schedule=zero_bubble"
         echo "-D parts=4 -D gpus=2"
     fi
 }

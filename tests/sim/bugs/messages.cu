@@ -190,6 +190,38 @@ CASE(reduction_not_awaited)
     });
 }
 
+// case: receive_aborted - a kernel is launched on what an aborted communicator never received
+// expect: uninitialised  kernel consume  here:consume  gpu 1
+CASE(receive_aborted)
+{
+    int devices[2] = {0, 1};
+    ncclComm_t comms[2];
+    CHECK(ncclCommInitAll(comms, 2, devices));
+    CHECK(cudaSetDevice(1));
+    cudaStream_t compute = new_stream(), transfer = new_stream();
+    cudaEvent_t event = new_event();
+    float *from = device_memory<float>(N), *to = device_zeros<float>(N);
+    CHECK(ncclRecv(from, N, ncclFloat, 0, comms[1], transfer));
+    CHECK(cudaEventRecord(event, transfer));
+    CHECK(cudaStreamWaitEvent(compute, event, 0));
+    consume<<<BLOCKS, THREADS, 0, compute>>>(to, from); /* cannot know, and is no bug */
+    CHECK(cudaGetLastError());
+    for (ncclComm_t comm : comms)
+        CHECK(ncclCommAbort(comm));
+    CHECK(cudaDeviceSynchronize());
+    if (!BUG)
+        produce<<<BLOCKS, THREADS, 0, compute>>>(from, 1);
+    consume<<<BLOCKS, THREADS, 0, compute>>>(to, from);
+    CHECK(cudaGetLastError());
+    CHECK(cudaDeviceSynchronize());
+    expect_line(to, N, 2, 2);
+    CHECK(cudaFree(to));
+    CHECK(cudaFree(from));
+    CHECK(cudaEventDestroy(event));
+    CHECK(cudaStreamDestroy(transfer));
+    CHECK(cudaStreamDestroy(compute));
+}
+
 // case: message_counts_differ - a receive expects fewer elements than are sent
 // expect: nccl-mismatch  ncclSend  ncclRecv  512  256  gpu 0  gpu 1
 CASE(message_counts_differ)

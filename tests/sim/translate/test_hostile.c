@@ -29,16 +29,18 @@ static int parsed, refused;
 static void translate(const char *text, size_t size)
 {
     PtxModule module;
-    char problem[128], *code = NULL;
-    size_t code_size;
     alarm(20);
     if (ptx_parse(&module, text, size)) {
-        FILE *out = open_memstream(&code, &code_size);
-        if (out) {
-            translate_module(&module, out, problem, sizeof problem);
-            fclose(out);
+        for (uint32_t i = 0; i < module.nfunctions; i++) {
+            TranslatedKernel kernel;
+            if (!module.functions[i].entry || !module.functions[i].defined)
+                continue;
+            if (!translate_kernel(&module, i, &kernel)) {
+                printf("a kernel is not translated\n");
+                exit(1);
+            }
+            translate_free(&kernel);
         }
-        free(code);
         parsed++;
     } else {
         if (strncmp(module.error, "line ", 5) != 0) {

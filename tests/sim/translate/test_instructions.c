@@ -1,7 +1,7 @@
 /* test_instructions.c - every instruction of instructions.def on many values against plain C.
  *
- * One module is made of one kernel for each instruction: it loads a, b and c, computes d,
- * stores it. The values are the edges of each type and numbers without pattern; all
+ * One kernel is made of a function for each instruction: it loads a, b and c, computes d, stores
+ * it. The values are the edges of each type and numbers without pattern; all
  * combinations of them are tried. What is expected is computed here by other means than
  * simt_math.h uses: wide integers, loops over bits, tables of all halves, exact errors.
  */
@@ -198,8 +198,8 @@ static void write_operand(FILE *out, char name, Type type, int offset)
 static void write_case(FILE *out, size_t i)
 {
     const Case *c = &CASES[i];
-    fprintf(out, ".visible .entry k%zu(.param .u64 k%zu_p)\n{\n", i, i);
-    fprintf(out, "  .reg .b64 %%p; .reg .b32 %%r0;\n  ld.param.u64 %%p, [k%zu_p];\n", i);
+    fprintf(out, ".func f%zu(.param .b64 at)\n{\n", i);
+    fprintf(out, "  .reg .b64 %%p; .reg .b32 %%r0;\n  ld.param.u64 %%p, [at];\n");
     write_operand(out, 'a', c->a, 0);
     write_operand(out, 'b', c->b, 8);
     write_operand(out, 'c', c->c, 16);
@@ -211,6 +211,21 @@ static void write_case(FILE *out, size_t i)
     fprintf(out, "  ret;\n}\n");
 }
 
+/* Its parameters are a case's values and its number. */
+static void write_entry(FILE *out)
+{
+    fprintf(out, ".visible .entry all(.param .u64 all_p, .param .u32 all_n)\n{\n"
+                 "  .reg .b64 %%p; .reg .b32 %%n;\n  ld.param.u64 %%p, [all_p];\n"
+                 "  ld.param.u32 %%n, [all_n];\n  CASES: .branchtargets C0");
+    for (size_t i = 1; i < COUNT(CASES); i++)
+        fprintf(out, ", C%zu", i);
+    fprintf(out, ";\n  brx.idx %%n, CASES;\n");
+    for (size_t i = 0; i < COUNT(CASES); i++)
+        fprintf(out, "C%zu: { .param .b64 at; st.param.b64 [at], %%p; call f%zu, (at); }\n  ret;\n",
+                i, i);
+    fprintf(out, "}\n");
+}
+
 static char *write_cases(void)
 {
     char *ptx = NULL;
@@ -220,6 +235,7 @@ static char *write_cases(void)
     fprintf(out, ".version 9.0\n.target sm_90\n.address_size 64\n");
     for (size_t i = 0; i < COUNT(CASES); i++)
         write_case(out, i);
+    write_entry(out);
     assert_int_equal(fclose(out), 0);
     return ptx;
 }
@@ -251,27 +267,22 @@ static bool same(const Case *c, uint64_t got, uint64_t want)
     return (got & sign) == (want & sign) && (x > y ? x - y : y - x) <= c->ulps;
 }
 
-static const SimModuleTable *table;
+static const SimKernelTable *kernel;
 
 static int check_case(size_t i)
 {
     const Case *c = &CASES[i];
-    char name[24];
     uint64_t a[VALUES_MAX], b[VALUES_MAX], d[VALUES_MAX], x[4];
     const size_t na = values_of(c->a, a), nb = values_of(c->b, b), nc = values_of(c->c, d);
-    snprintf(name, sizeof name, "k%zu", i);
-    const SimKernelTable *kernel = stand_kernel(table, name);
-    assert_non_null(kernel);
-    if (kernel->unknown) {
-        print_error("%s\n    is unknown: %s\n", c->ptx, kernel->unknown);
-        return 1;
-    }
-    const void *at = x;
+    const struct {
+        const void *at;
+        uint32_t number;
+    } params = {x, (uint32_t)i};
     for (size_t n = 0; n < na * nb * nc; n++) {
         const uint64_t in[3] = {a[n % na], b[n / na % nb], d[n / na / nb]};
         memcpy(x, in, sizeof in);
         x[3] = 0;
-        stand_run(kernel, &at);
+        stand_run(kernel, &params);
         const uint64_t want = c->reference(in);
         if (!same(c, x[3], want)) {
             print_error("%s\n    a %llx, b %llx, c %llx: %llx, should be %llx\n", c->ptx,
@@ -297,10 +308,12 @@ int main(void)
 {
     make_halves();
     char *ptx = write_cases();
-    table = stand_load(ptx);
+    kernel = stand_kernel(stand_load(ptx), "all");
     free(ptx);
-    if (!table)
+    if (!kernel || kernel->unknown) {
+        fprintf(stderr, "unknown: %s\n", kernel ? kernel->unknown : stand_report());
         return 1;
+    }
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_instruction)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,7 +12,7 @@
 
 #include "translate_stand.h"
 
-static const SimModuleTable *table;
+static StandModule *module;
 
 /* Memory that kernels get. */
 static union {
@@ -26,7 +26,7 @@ static union {
 
 static void run(const char *name)
 {
-    const SimKernelTable *kernel = stand_kernel(table, name);
+    const SimKernelTable *kernel = stand_kernel(module, name);
     assert_non_null(kernel);
     assert_null(kernel->unknown);
     const void *pointer = &memory;
@@ -82,7 +82,7 @@ static void test_spaces(void **state)
     run("spaces");
     const uint32_t want[] = {11, 22, 23, 33, 44, 1 + 4};
     assert_memory_equal(memory.u32, want, sizeof want);
-    const SimKernelTable *kernel = stand_kernel(table, "spaces");
+    const SimKernelTable *kernel = stand_kernel(module, "spaces");
     assert_int_equal(kernel->local_bytes, 32);
     assert_true(kernel->shared_bytes >= 32 && kernel->shared_bytes < 4096);
     assert_int_equal(kernel->shared_align, 16);
@@ -95,7 +95,7 @@ static void test_params(void **state)
 {
     (void)state;
     clear();
-    const SimKernelTable *kernel = stand_kernel(table, "params");
+    const SimKernelTable *kernel = stand_kernel(module, "params");
     const uint32_t offsets[] = {0, 24, 32, 40}, sizes[] = {24, 4, 8, 1};
     assert_int_equal(kernel->nparams, 4);
     assert_int_equal(kernel->param_bytes, 41);
@@ -127,11 +127,13 @@ static void test_globals(void **state)
     assert_int_equal(memory.u32[3], (uint32_t)-3);
     assert_true(memory.f32[4] == -1 && memory.f32[5] == 2.5f);
     assert_int_equal(memory.u32[6], 2);
-    for (uint32_t i = 0; i < table->nglobals; i++) {
-        const SimGlobalTable *g = &table->globals[i];
-        assert_int_equal(g->constant, strcmp(g->name, "table") == 0);
-        if (strcmp(g->name, "zeroes") == 0)
-            assert_true(!g->initial && g->bytes == 64);
+    const PtxModule *ptx = stand_ptx(module);
+    for (uint32_t i = 0; i < ptx->nvariables; i++) {
+        const PtxVariable *v = &ptx->variables[i];
+        if (is_global(v))
+            assert_int_equal(v->space == PTX_CONST, strcmp(v->name->text, "table") == 0);
+        if (strcmp(v->name->text, "zeroes") == 0)
+            assert_true(!v->initial && v->bytes == 64);
     }
 }
 
@@ -142,9 +144,9 @@ static void test_calls(void **state)
     run("calls");
     const uint32_t want[] = {720, 77, 720, 3, 13};
     assert_memory_equal(memory.u32, want, sizeof want);
-    assert_true(stand_kernel(table, "calls")->local_bytes >= 16 + 6 * 16);
+    assert_true(stand_kernel(module, "calls")->local_bytes >= 16 + 6 * 16);
     /* Entries that reach no function's or module's shared memory pay for none of it. */
-    assert_int_equal(stand_kernel(table, "copies")->shared_bytes, 64);
+    assert_int_equal(stand_kernel(module, "copies")->shared_bytes, 64);
 }
 
 static void test_branches(void **state)
@@ -237,7 +239,7 @@ static void test_unknown(void **state)
         {"unknown_parameters", "32764 bytes of parameters", "unknown_parameters"},
         {"unknown_in_call", "tex.1d.v4.f32.s32", "reaches_unknown (/home/someone/model.cu:79)"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const SimKernelTable *kernel = stand_kernel(table, cases[i][0]);
+        const SimKernelTable *kernel = stand_kernel(module, cases[i][0]);
         assert_non_null(kernel);
         assert_null(kernel->run);
         assert_non_null(kernel->unknown);
@@ -250,7 +252,7 @@ static void test_unknown(void **state)
 static void test_products(void **state)
 {
     (void)state;
-    const SimKernelTable *kernel = stand_kernel(table, "products");
+    const SimKernelTable *kernel = stand_kernel(module, "products");
     assert_non_null(kernel);
     assert_null(kernel->unknown);
     assert_non_null(kernel->run);
@@ -261,7 +263,7 @@ static void test_products(void **state)
 static void test_places(void **state)
 {
     (void)state;
-    const SimKernelTable *kernel = stand_kernel(table, "places");
+    const SimKernelTable *kernel = stand_kernel(module, "places");
     const struct {
         const char *file, *instruction;
         int line;
@@ -285,9 +287,9 @@ int main(int argc, char **argv)
         return 2;
     size_t size;
     char *ptx = stand_read(argv[1], &size);
-    table = stand_load(ptx);
+    module = stand_load(ptx);
     free(ptx);
-    if (!table)
+    if (!module)
         return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_vectors),  cmocka_unit_test(test_narrow),

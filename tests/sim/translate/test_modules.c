@@ -1,10 +1,12 @@
-/* test_modules.c - fat binaries, names of kernels, the cache of compiled modules. */
+/* test_modules.c - fat binaries, names of kernels, the cache of compiled kernels. */
 #include <dirent.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -146,16 +148,16 @@ static int files_in_cache(void)
 
 static int store_works(void)
 {
-    const SimModuleTable *table = stand_load(PTX);
+    const SimKernelTable *kernel = stand_kernel(stand_load(PTX), "store");
     uint32_t word = 0;
     const void *at = &word;
-    if (!table)
+    if (!kernel)
         return 0;
-    stand_run(stand_kernel(table, "store"), &at);
+    stand_run(kernel, &at);
     return word == 7;
 }
 
-/* Where no folder can be made, a module is built all the same and nothing is left behind. */
+/* Where no folder can be made, a kernel is built all the same and nothing is left behind. */
 static void test_cache_nowhere(void **state)
 {
     (void)state;
@@ -174,7 +176,7 @@ static void test_cache_nowhere(void **state)
     assert_int_equal(unsetenv("TMPDIR"), 0);
 }
 
-/* Processes that build the same module at the same time all get it, and leave one file. */
+/* Processes that build the same kernel at the same time all get it, and leave one file. */
 static void test_cache_shared(void **state)
 {
     (void)state;
@@ -217,12 +219,147 @@ static void test_compiler_fails(void **state)
     SimConfig *config = (SimConfig *)(uintptr_t)sim_config();
     const char *cc = config->cc;
     config->cc = "no-such-compiler";
-    assert_null(stand_load(PTX));
+    assert_null(stand_kernel(stand_load(PTX), "store"));
     assert_non_null(strstr(stand_report(), "no-such-compiler"));
     config->cc = "sh -c exit";
-    assert_null(stand_load(PTX));
+    assert_null(stand_kernel(stand_load(PTX), "store"));
     config->cc = cc;
     assert_int_equal(files_in_cache(), 1);
+}
+
+/* ------------------------------------------------------------------- one by one */
+
+static const char VERSION[] = ".version 9.0\n.target sm_80\n.address_size 64\n";
+static const char BOTH[] =
+    ".global .align 4 .u32 first = 5;\n.global .align 4 .u32 second = 6;\n"
+    ".func (.param .b32 r) twice(.param .b32 x)\n{\n.reg .b32 %r<3>;\n"
+    "ld.param.u32 %r1, [x];\nmul.lo.s32 %r2, %r1, FACTOR;\nst.param.b32 [r], %r2;\nret;\n}\n"
+    ".visible .entry add(.param .u64 p)\n{\n.reg .b64 %rd<2>; .reg .b32 %r<4>;\n"
+    "ld.param.u64 %rd1, [p];\nld.global.u32 %r1, [second];\nld.global.u32 %r2, [first];\n"
+    "add.s32 %r3, %r1, %r2;\nst.global.u32 [first], %r3;\nst.global.u32 [%rd1], %r3;\nret;\n}\n"
+    ".visible .entry scale(.param .u64 p)\n{\n.reg .b64 %rd<2>; .reg .b32 %r<3>;\n"
+    ".param .b32 in; .param .b32 out;\n"
+    "ld.param.u64 %rd1, [p];\nld.global.u32 %r1, [first];\nst.param.b32 [in], %r1;\n"
+    "call (out), twice, (in);\nld.param.b32 %r2, [out];\nst.global.u32 [first], %r2;\n"
+    "st.global.u32 [%rd1], %r2;\nret;\n}\n";
+
+/* BOTH with another factor, and something before it. */
+static StandModule *load_both(const char *before, const char *factor)
+{
+    char text[4096];
+    const char *at = strstr(BOTH, "FACTOR");
+    snprintf(text, sizeof text, "%s%s%.*s%s%s", VERSION, before, (int)(at - BOTH), BOTH, factor,
+             at + strlen("FACTOR"));
+    StandModule *module = stand_load(text);
+    assert_non_null(module);
+    return module;
+}
+
+static uint32_t result_of(StandModule *module, const char *name)
+{
+    uint32_t word = 0;
+    const void *at = &word;
+    const SimKernelTable *kernel = stand_kernel(module, name);
+    assert_non_null(kernel);
+    stand_run(kernel, &at);
+    return word;
+}
+
+/* A kernel is compiled when it is asked for; variables are the module's, in whatever order the
+ * kernels that name them are compiled. */
+static void test_kernels_alone(void **state)
+{
+    (void)state;
+    const int before = files_in_cache();
+    StandModule *module = load_both("", "2");
+    assert_int_equal(files_in_cache(), before);
+    assert_int_equal(result_of(module, "scale"), 10);
+    assert_int_equal(files_in_cache(), before + 1);
+    assert_int_equal(result_of(module, "add"), 16);
+    assert_int_equal(files_in_cache(), before + 2);
+    assert_int_equal(result_of(module, "scale"), 32);
+    module = load_both("", "2");
+    assert_int_equal(result_of(module, "add"), 11);
+    assert_int_equal(result_of(module, "scale"), 22);
+    assert_int_equal(result_of(module, "add"), 28);
+    assert_int_equal(files_in_cache(), before + 2);
+}
+
+/* What is kept depends on what the kernel reaches, and on nothing else of the module. */
+static void test_kernels_kept(void **state)
+{
+    (void)state;
+    const int before = files_in_cache();
+    StandModule *module = load_both(".shared .align 4 .b8 bytes[64];\n.global .u32 third = 9;\n"
+                                    ".visible .entry other(.param .u64 p)\n{\nwarp.drive;\n}\n",
+                                    "2");
+    assert_int_equal(result_of(module, "add"), 11);
+    assert_int_equal(result_of(module, "scale"), 22);
+    assert_int_equal(files_in_cache(), before);
+    const SimKernelTable *other = stand_kernel(module, "other");
+    assert_true(other && !other->run && strstr(other->unknown, "warp.drive"));
+    module = load_both("", "3");
+    assert_int_equal(result_of(module, "add"), 11);
+    assert_int_equal(files_in_cache(), before);
+    assert_int_equal(result_of(module, "scale"), 33);
+    assert_int_equal(files_in_cache(), before + 1);
+}
+
+typedef struct {
+    const PtxModule *ptx;
+    bool done;
+} Builder;
+
+static void *build_all(void *data)
+{
+    Builder *b = data;
+    b->done = true;
+    for (uint32_t i = 0; i < b->ptx->nfunctions; i++) {
+        TranslatedKernel kernel;
+        char problem[512];
+        if (!b->ptx->functions[i].entry)
+            continue;
+        b->done = module_build(b->ptx, i, &kernel, problem, sizeof problem) && b->done;
+        b->done = b->done && kernel.table.run;
+        translate_free(&kernel);
+    }
+    return NULL;
+}
+
+/* The compiler notes its runs in a file of the cache's folder. */
+static void test_threads(void **state)
+{
+    (void)state;
+    enum { THREADS = 8 };
+    SimConfig *config = (SimConfig *)(uintptr_t)sim_config();
+    const char *cc = config->cc;
+    char counting[512], log_path[512];
+    snprintf(log_path, sizeof log_path, "%s/.runs", config->cache);
+    snprintf(counting, sizeof counting, "%s/.counting", config->cache);
+    char script[1200];
+    snprintf(script, sizeof script, "#!/bin/sh\necho run >>%s\nsleep 0.2\nexec %s \"$@\"\n",
+             log_path, cc);
+    assert_true(module_write_file(counting, script, strlen(script)));
+    assert_int_equal(chmod(counting, 0700), 0);
+    config->cc = counting;
+    StandModule *module = load_both("", "4");
+    Builder builders[THREADS];
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        builders[i] = (Builder){stand_ptx(module), false};
+        assert_int_equal(pthread_create(&threads[i], NULL, build_all, &builders[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_true(builders[i].done);
+    }
+    config->cc = cc;
+    size_t size;
+    char *runs = stand_read(log_path, &size);
+    assert_string_equal(runs, "run\nrun\n");
+    free(runs);
+    unlink(log_path);
+    unlink(counting);
 }
 
 static void test_not_ptx(void **state)
@@ -240,7 +377,9 @@ int main(void)
         cmocka_unit_test(test_fatbin),         cmocka_unit_test(test_fatbin_broken),
         cmocka_unit_test(test_names),          cmocka_unit_test(test_cache_nowhere),
         cmocka_unit_test(test_cache_shared),   cmocka_unit_test(test_cache_broken),
-        cmocka_unit_test(test_compiler_fails), cmocka_unit_test(test_not_ptx),
+        cmocka_unit_test(test_compiler_fails), cmocka_unit_test(test_kernels_alone),
+        cmocka_unit_test(test_kernels_kept),   cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_not_ptx),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

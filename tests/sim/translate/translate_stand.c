@@ -10,11 +10,25 @@
 
 #include "sim.h"
 
-enum { SHARED = 1 << 16, LOCAL = 1 << 17, VARIABLES = 64 };
+enum { SHARED = 1 << 16, LOCAL = 1 << 17 };
 
 static char report[4096], log_text[8192];
 static _Alignas(16) unsigned char shared[SHARED], local[LOCAL];
-static char *variables[VARIABLES];
+
+typedef struct StandKernel StandKernel;
+struct StandKernel {
+    StandKernel *next;
+    StandModule *module;
+    TranslatedKernel translated;
+};
+struct StandModule {
+    StandModule *next;
+    PtxModule ptx;
+    char **variables; /* bytes of those that are global, by variable */
+};
+static StandModule *modules;
+static StandKernel *kernels;
+static const StandKernel *running_kernel;
 static const SimKernelTable *running;
 
 /* ----------------------------------------------------- what the module asks for */
@@ -188,7 +202,10 @@ static void trap(SimThread *t, uint32_t site)
 static uint64_t global_address(SimThread *t, uint32_t variable)
 {
     (void)t;
-    return (uint64_t)(uintptr_t)stand_global(variable);
+    const TranslatedKernel *k = &running_kernel->translated;
+    if (variable >= k->nvariables)
+        stop("a variable that is not in the list", variable);
+    return (uint64_t)(uintptr_t)running_kernel->module->variables[k->variables[variable]];
 }
 
 static int print(SimThread *t, uint64_t format, uint64_t arguments, uint32_t site)
@@ -229,54 +246,98 @@ SimThread stand_thread = {
 /* --------------------------------------------------------------------- modules */
 
 /* Variables as the module's own code does it, but at pointers. */
-static void make_variables(const SimModuleTable *table)
+static void make_variables(StandModule *module)
 {
-    for (uint32_t i = 0; i < table->nglobals && i < VARIABLES; i++) {
-        const SimGlobalTable *g = &table->globals[i];
-        free(variables[i]);
-        variables[i] = calloc(1, g->bytes + 16);
-        if (!variables[i])
+    const PtxModule *m = &module->ptx;
+    module->variables = calloc(m->nvariables + 1u, sizeof *module->variables);
+    for (uint32_t i = 0; i < m->nvariables; i++) {
+        const PtxVariable *v = &m->variables[i];
+        if (!is_global(v))
+            continue;
+        module->variables[i] = calloc(1, v->bytes + 16);
+        if (!module->variables[i])
             abort();
-        if (g->initial)
-            memcpy(variables[i], g->initial, g->initial_bytes);
+        if (v->initial)
+            memcpy(module->variables[i], v->initial, v->initial_bytes);
     }
-    for (uint32_t i = 0; i < table->nglobals && i < VARIABLES; i++)
-        for (uint32_t r = 0; r < table->globals[i].nrelocations; r++) {
-            const SimRelocation *at = &table->globals[i].relocations[r];
-            const char *base = at->variable < table->nglobals ? variables[at->variable] : NULL;
-            const uint64_t address = (uint64_t)(uintptr_t)base + at->addend;
-            memcpy(variables[i] + at->offset, (const char *)&address + at->first, at->bytes);
+    for (uint32_t i = 0; i < m->nvariables; i++)
+        for (uint32_t r = 0; module->variables[i] && r < m->variables[i].nreferences; r++) {
+            const PtxReference *at = &m->variables[i].references[r];
+            const bool of_function = at->name->meaning == PTX_FUNCTION;
+            const uint64_t base = of_function
+                                      ? function_address(at->name->index)
+                                      : (uint64_t)(uintptr_t)module->variables[at->name->index];
+            const uint64_t address = base + at->addend;
+            memcpy(module->variables[i] + at->offset, (const char *)&address + at->first,
+                   at->bytes);
         }
 }
 
-void *stand_global(uint32_t variable)
+StandModule *stand_load(const char *ptx)
 {
-    return variables[variable];
-}
-
-const SimModuleTable *stand_load(const char *ptx)
-{
+    StandModule *module = calloc(1, sizeof *module);
+    if (!module)
+        abort();
     report[0] = '\0';
-    const SimModuleTable *table = module_build(ptx, strlen(ptx));
-    if (!table) {
-        fprintf(stderr, "%s\n", report);
+    if (!ptx_parse(&module->ptx, ptx, strlen(ptx))) {
+        snprintf(report, sizeof report, "%s", module->ptx.error);
+        ptx_free(&module->ptx);
+        free(module);
         return NULL;
     }
-    make_variables(table);
-    return table;
+    make_variables(module);
+    module->next = modules;
+    modules = module;
+    return module;
 }
 
-const SimKernelTable *stand_kernel(const SimModuleTable *table, const char *name)
+const PtxModule *stand_ptx(const StandModule *module)
 {
-    for (uint32_t i = 0; table && i < table->nkernels; i++)
-        if (strcmp(table->kernels[i].name, name) == 0)
-            return &table->kernels[i];
+    return &module->ptx;
+}
+
+bool stand_build(const PtxModule *module, uint32_t entry, TranslatedKernel *kernel)
+{
+    report[0] = '\0';
+    return module_build(module, entry, kernel, report, sizeof report);
+}
+
+static StandKernel *kernel_make(StandModule *module, uint32_t entry)
+{
+    StandKernel *kernel = calloc(1, sizeof *kernel);
+    if (!kernel)
+        abort();
+    kernel->module = module;
+    if (!stand_build(&module->ptx, entry, &kernel->translated)) {
+        translate_free(&kernel->translated);
+        free(kernel);
+        return NULL;
+    }
+    kernel->next = kernels;
+    kernels = kernel;
+    return kernel;
+}
+
+const SimKernelTable *stand_kernel(StandModule *module, const char *name)
+{
+    for (StandKernel *k = kernels; k; k = k->next)
+        if (k->module == module && strcmp(k->translated.table.name, name) == 0)
+            return &k->translated.table;
+    for (uint32_t i = 0; module && i < module->ptx.nfunctions; i++) {
+        const PtxFunction *f = &module->ptx.functions[i];
+        if (!f->entry || !f->defined || strcmp(f->name->text, name) != 0)
+            continue;
+        const StandKernel *k = kernel_make(module, i);
+        return k ? &k->translated.table : NULL;
+    }
     return NULL;
 }
 
 void stand_run(const SimKernelTable *kernel, const void *params)
 {
     log_text[0] = '\0';
+    for (running_kernel = kernels; &running_kernel->translated.table != kernel;)
+        running_kernel = running_kernel->next;
     running = kernel;
     stand_thread.params = params;
     kernel->run(&stand_thread);
