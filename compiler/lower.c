@@ -416,12 +416,41 @@ typedef struct {
     int *first; /* [chunks * RUN_KINDS + 1] */
 } Lists;
 
+/* Which operations are W where the backward pass is in two: those that nothing in I needs, and
+ * nothing in another chunk. */
+static bool *find_late(const Lower *l)
+{
+    const Graph *g = l->g;
+    bool *late = ARENA_ARRAY(l->arena, bool, g->ops.n + 1);
+    bool *early = ARENA_ARRAY(l->arena, bool, g->values.n + 1); /* needed before W */
+    int *reader = ARENA_ARRAY(l->arena, int, g->values.n + 1);  /* 1 + the chunk of a reader */
+    for (OpId o = g->ops.n - 1; o >= 0; o--) {
+        const Op *op = &g->ops.at[o];
+        const int chunk = 1 + l->pl->chunk_of[o];
+        if (op->kind == OP_RESHAPE)
+            continue;
+        late[o] = op->phase == PHASE_W;
+        for (int i = 0; i < op->nout && late[o]; i++) {
+            const ValueId v = op->out[i] == NONE ? NONE : lower_root(l, op->out[i]);
+            late[o] = v == NONE || (!early[v] && (reader[v] == 0 || reader[v] == chunk));
+        }
+        for (int i = 0; i < op->nin; i++) {
+            const ValueId v = op->in[i] == NONE ? NONE : lower_root(l, op->in[i]);
+            if (v == NONE)
+                continue;
+            early[v] = early[v] || !late[o] || (reader[v] && reader[v] != chunk);
+            reader[v] = chunk;
+        }
+    }
+    return late;
+}
+
 static RunKind list_kind(const Lower *l, OpId o)
 {
     const Op *op = &l->g->ops.at[o];
     if (op->forward != NONE || op->phase != PHASE_F)
         return l->p->model->settings.parallel.schedule != SCHEDULE_ZERO_BUBBLE ? RUN_B
-               : op->phase == PHASE_W                                          ? RUN_W
+               : l->late[o]                                                    ? RUN_W
                                                                                : RUN_I;
     return l->pl->metric_only[o] ? RUN_E : RUN_F;
 }
@@ -554,6 +583,7 @@ Program *lower(Model *m, Placement *pl, Diag *d)
         VEC_PUSH(a, &p->chunks, (Chunk){.device = pl->device_of[c], .number = c});
         VEC_PUSH(a, &p->devices.at[pl->device_of[c]].chunks, c);
     }
+    l.late = find_late(&l);
     Lists lists = sort_ops(&l);
     for (int i = 0; i < pl->ndevices; i++)
         lower_device(&l, i, &lists);

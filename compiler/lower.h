@@ -25,6 +25,7 @@ typedef struct {
     Home *source;   /* [values]: on the device that makes it, for links */
     bool *travels;  /* [values]: some other device uses it */
     bool *shared;   /* [weights]: used on more than one device */
+    bool *late;     /* [ops]: of W */
     int *uses;      /* [weights] */
     int *loader;    /* [inputs]: the chunk whose F loads it on this device, or NONE */
     int *position;  /* [ops]: in the list under way, or NONE */

@@ -13,6 +13,9 @@
  *
  *     ops        a a . . . . . . b b        a, b annotated with devices 0 and 2
  *     device     0 0 0 0 1 1 1 2 2 2
+ *
+ * Under schedule = interleaved a model without annotations is cut as for twice as many devices,
+ * and piece k is on device k modulo their number.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -377,6 +380,19 @@ static int count_devices(const Model *m)
     return n;
 }
 
+/* How often the data goes through all devices. An interleaved pipeline that the model does not
+ * place itself is cut into that many pieces for each device. */
+static int count_turns(const Model *m)
+{
+    const Graph *g = m->graph;
+    if (m->settings.parallel.schedule != SCHEDULE_INTERLEAVED)
+        return 1;
+    for (OpId o = 0; o < g->ops.n; o++)
+        if (g->ops.at[o].device != NONE)
+            return 1;
+    return 2;
+}
+
 static void find_roots(const Graph *g, Placement *pl)
 {
     pl->root = ARENA_ARRAY(g->arena, ValueId, g->values.n);
@@ -397,9 +413,10 @@ Placement *place(Model *m, Diag *d)
     while (nforward < g->ops.n && g->ops.at[nforward].forward == NONE &&
            g->ops.at[nforward].phase == PHASE_F)
         nforward++;
+    const int ndevices = count_devices(m);
     Placer p = {.g = g,
                 .nforward = nforward,
-                .ndevices = count_devices(m),
+                .ndevices = ndevices * count_turns(m),
                 .device = ARENA_ARRAY(a, int, nforward + 1),
                 .cost = ARENA_ARRAY(a, double, nforward + 1),
                 .crossing = ARENA_ARRAY(a, double, nforward + 2)};
@@ -422,6 +439,9 @@ Placement *place(Model *m, Diag *d)
     follow_operands(&p, pl->metric_only);
     int *chunk_device = ARENA_ARRAY(a, int, nforward + 1);
     make_chunks(&p, pl, chunk_device);
+    for (int c = 0; c < pl->nchunks; c++)
+        chunk_device[c] %= ndevices;
+    p.ndevices = ndevices;
     place_backward(&p, pl);
     number_devices(&p, pl, chunk_device, m, d);
     find_roots(g, pl);

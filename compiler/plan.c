@@ -122,17 +122,19 @@ Plan *plan_make(Arena *a, const Program *p)
                    .units = timeline_make(a, p, TIMELINE_UNITS)};
     if (p->transfer != TRANSFER_LINKS)
         plan->gpu = ARENA_ARRAY(a, GpuWork, p->devices.n);
-    bool one_each = true;
+    const int each = p->chunks.n / p->devices.n; /* chunks */
+    bool even = true;
     for (int d = 0; d < p->devices.n; d++) {
         count_stage(plan, d);
         if (plan->gpu)
             plan->gpu[d] = cost_gpu_device(a, p, d);
-        one_each = one_each && p->devices.at[d].chunks.n == 1;
+        even = even && p->devices.at[d].chunks.n == each;
     }
     const bool split = p->model->settings.parallel.schedule == SCHEDULE_ZERO_BUBBLE;
-    const double idle = p->devices.n - 1, busy = split ? 3.0 * p->microbatches : p->microbatches;
+    const double idle = p->devices.n - 1, busy = (split ? 3.0 : each) * p->microbatches;
     plan->lengths = split ? "F = I = W = 1" : "F = 1 and B = 2";
-    if (one_each && fabs(plan->units->bubble - idle / (busy + idle)) < 1e-9)
-        plan->formula = split ? "(p-1)/(3m+p-1)" : "(p-1)/(m+p-1)";
+    const bool looped = p->model->settings.parallel.schedule == SCHEDULE_INTERLEAVED;
+    if (even && (each == 1 || looped) && fabs(plan->units->bubble - idle / (busy + idle)) < 1e-9)
+        plan->formula = split ? "(p-1)/(3m+p-1)" : each == 1 ? "(p-1)/(m+p-1)" : "(p-1)/(vm+p-1)";
     return plan;
 }

@@ -22,8 +22,15 @@
  *     gpu[0]  F0 F1 ·  I0 W0 F2 I1 W1 F3 I2 W2 I3 W3
  *     gpu[1]  ·  F0 I0 F1 I1 W0 F2 I2 W1 F3 I3 W2 W3
  *
- * Where devices hold several chunks the order comes from a greedy simulation with F = I = W = 1
- * and B = 2: each device takes what can start first, a backward before a forward, and W when
+ * Interleaved (Narayanan et al. 2021): v chunks on each device, chunk c on device c mod p.
+ * Micro-batches go through in groups of p, each group through all chunks of a device before the
+ * next; warm-up takes 2 (p - 1 - s) + (v - 1) p forwards. A bubble is a chunk long, not a stage.
+ *
+ *     gpu[0]  0F0 0F1 2F0 2F1 ·   0F2 2B0 ...                p = v = 2
+ *     gpu[1]  ·   1F0 1F1 3F0 3B0 3F1 3B1 ...
+ *
+ * Where devices hold several chunks otherwise the order comes from a greedy simulation with F = I =
+ * W = 1 and B = 2: each device takes what can start first, a backward before a forward, and W when
  * nothing else can. The passes of one kind of a chunk run in the order of the micro-batches
  * under every schedule: that is the order in which gradients are summed.
  */
@@ -166,10 +173,13 @@ static bool candidate(const Greedy *s, int device, Slot *best, double *start)
     }
     for (int i = 0; i < d->chunks.n && !s->eval; i++) { /* W, where all else would wait */
         const int c = d->chunks.at[i];
-        if (is_split(&s->p->chunks.at[c]) && s->next_w[c] < s->next_b[c] &&
-            (!found || *start > s->free_at[device])) {
+        if (!is_split(&s->p->chunks.at[c]) || s->next_w[c] >= s->next_b[c])
+            continue;
+        double at = ready_at(s, RUN_W, c, s->next_w[c]);
+        at = at >= 0 && at < s->free_at[device] ? s->free_at[device] : at;
+        if (at >= 0 && (!found || at < *start)) {
             found = true;
-            *start = s->free_at[device];
+            *start = at;
             *best = (Slot){RUN_W, c, s->next_w[c]};
         }
     }
@@ -255,9 +265,83 @@ static void greedy(const Program *p, ScheduleKind kind, bool eval, SlotList *lis
     }
 }
 
+/* Chunk c is on device c modulo their number, several times over, and micro-batches come in whole
+ * groups of as many as there are devices. */
+static bool is_looped(const Program *p)
+{
+    const int D = p->devices.n, C = p->chunks.n;
+    if (C == D || C % D != 0 || p->microbatches % D != 0)
+        return false;
+    for (int c = 0; c < C; c++)
+        if (p->chunks.at[c].device != c % D || back_of(&p->chunks.at[c]) == NONE)
+            return false;
+    return true;
+}
+
+/* Micro-batches go through a device's chunks in groups of D; n counts a device's runs of a kind. */
+static Slot looped_run(const Program *p, int device, int n, bool back)
+{
+    const int D = p->devices.n, turns = p->chunks.n / D;
+    const int within = n % (D * turns), turn = within / D;
+    const int chunk = (back ? turns - 1 - turn : turn) * D + device;
+    return (Slot){back ? RUN_B : RUN_F, chunk, n / (D * turns) * D + within % D};
+}
+
+static void interleave(const Program *p, SlotList *lists)
+{
+    const int D = p->devices.n, turns = p->chunks.n / D, all = p->microbatches * turns;
+    for (int d = 0; d < D; d++) {
+        const int ahead = (D - 1 - d) * 2 + (turns - 1) * D, warm = ahead < all ? ahead : all;
+        for (int n = 0; n < warm; n++)
+            VEC_PUSH(p->graph->arena, &lists[d], looped_run(p, d, n, false));
+        for (int n = 0; n < all; n++) {
+            if (warm + n < all)
+                VEC_PUSH(p->graph->arena, &lists[d], looped_run(p, d, warm + n, false));
+            VEC_PUSH(p->graph->arena, &lists[d], looped_run(p, d, n, true));
+        }
+    }
+}
+
+/* Whether everything that the run reads has been made, by the runs that are done. */
+static bool can_run(const Program *p, const bool *done, Slot s)
+{
+    const Chunk *c = &p->chunks.at[s.chunk];
+    const int back = run_goes_back(s.run), M = p->microbatches;
+    for (int i = 0; i < c->after[s.run].n; i++)
+        if (!done[(2 * c->after[s.run].at[i] + back) * M + s.m])
+            return false;
+    return !back || done[2 * s.chunk * M + s.m];
+}
+
+/* Whether the lists can be gone through to their ends: skips may ask for another order. */
+static bool lists_end(const Program *p, const SlotList *lists)
+{
+    Arena *a = p->graph->arena;
+    bool *done = ARENA_ARRAY(a, bool, 2 * p->chunks.n * p->microbatches), moved = true, all = true;
+    int *at = ARENA_ARRAY(a, int, p->devices.n);
+    while (moved) {
+        moved = false;
+        for (int d = 0; d < p->devices.n; d++)
+            for (; at[d] < lists[d].n && can_run(p, done, lists[d].at[at[d]]); at[d]++) {
+                const Slot s = lists[d].at[at[d]];
+                done[(2 * s.chunk + run_goes_back(s.run)) * p->microbatches + s.m] = true;
+                moved = true;
+            }
+    }
+    for (int d = 0; d < p->devices.n; d++)
+        all = all && at[d] == lists[d].n;
+    return all;
+}
+
 SlotList *schedule(const Program *p, ScheduleKind kind, bool eval)
 {
     SlotList *lists = ARENA_ARRAY(p->graph->arena, SlotList, p->devices.n);
+    if (kind == SCHEDULE_INTERLEAVED && !eval && is_looped(p)) {
+        interleave(p, lists);
+        if (lists_end(p, lists))
+            return lists;
+        lists = ARENA_ARRAY(p->graph->arena, SlotList, p->devices.n);
+    }
     if (!one_chunk_each(p)) {
         greedy(p, kind, eval, lists);
         return lists;

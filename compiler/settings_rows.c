@@ -65,8 +65,7 @@ const int devices_nrows = COUNT(devices_rows);
 
 static void read_pipeline_schedule(Elab *e, const Given *g)
 {
-    int k = WORD(e, g, 1u << SCHEDULE_INTERLEAVED, "1f1b", "gpipe",
-                 "interleaved", "zero_bubble");
+    int k = WORD(e, g, 0, "1f1b", "gpipe", "interleaved", "zero_bubble");
     e->settings.parallel.schedule_at = g->value->at;
     if (k >= 0)
         e->settings.parallel.schedule = (ScheduleKind)k;

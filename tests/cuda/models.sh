@@ -26,7 +26,7 @@ ways()
 {
     if [ "$full" = full ]; then
         for gpus in 1 2 4 own; do
-            for schedule in 1f1b gpipe zero_bubble; do
+            for schedule in 1f1b gpipe zero_bubble interleaved; do
                 for transfer in peer nccl; do
                     echo "$gpus $schedule $transfer 1 2 3"
                 done
@@ -36,7 +36,7 @@ ways()
         echo "1 1f1b peer 1"
         echo "2 gpipe nccl 2"
         echo "4 zero_bubble nccl 3"
-        echo "own zero_bubble peer 1"
+        echo "2 interleaved peer 1"
     fi
 }
 

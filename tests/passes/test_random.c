@@ -123,9 +123,9 @@ static char *random_model(Arena *a, uint64_t seed)
                                              "adamw(lr = 1e-3)"};
     text_printf(&text, "}\ntrain { batch = 8; optimizer = %s;%s }\n", optimizers[draw(&w, 3)],
                 draw(&w, 2) ? " clip_norm = 1.0;" : "");
-    static const char *const schedules[] = {"1f1b", "gpipe", "zero_bubble"};
+    static const char *const schedules[] = {"1f1b", "gpipe", "zero_bubble", "interleaved"};
     text_printf(&text, "parallel { microbatch = %d; schedule = %s; }\n", 1 << draw(&w, 4),
-                schedules[draw(&w, 3)]);
+                schedules[draw(&w, 4)]);
     text_printf(&text, "devices gpu[%d] = cpu;\n", w.gpus);
     return text.at;
 }

@@ -43,6 +43,26 @@ static void test_zero_bubble(void **state)
         }
 }
 
+/* Interleaved, in a group or several of as many micro-batches as there are devices: the bubble is
+ * that of p - 1 runs of a chunk. Else all is done as well. */
+static void test_interleaved(void **state)
+{
+    (void)state;
+    for (int p = 2; p <= 5; p++)
+        for (int v = 2; v <= 4; v++)
+            for (int m = 1; m <= 3 * p; m++) {
+                Work w = work_looped(p, v, m);
+                Plan *plan = plan_make(w.arena, w.program);
+                assert_int_equal(w.program->chunks.n, p * v);
+                assert_true(plan->units->complete);
+                if (m % p == 0) {
+                    assert_true(fabs(plan->units->step - 3.0 * (v * m + p - 1)) < 1e-9);
+                    assert_string_equal(plan->formula, "(p-1)/(vm+p-1)");
+                }
+                work_free(&w);
+            }
+}
+
 /* Estimated times that are 1 and 2 seconds lead to the same, but for transfers. */
 static void test_seconds_agree_with_units(void **state)
 {
@@ -182,6 +202,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bubble_is_the_formula),
         cmocka_unit_test(test_zero_bubble),
+        cmocka_unit_test(test_interleaved),
         cmocka_unit_test(test_seconds_agree_with_units),
         cmocka_unit_test(test_transfers_take_time),
         cmocka_unit_test(test_rules_are_kept),

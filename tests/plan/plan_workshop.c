@@ -67,6 +67,19 @@ Work work_chain(int stages, int each, int microbatches, ScheduleKind kind)
     return work_compile(text, kind, microbatches);
 }
 
+Work work_looped(int stages, int turns, int microbatches)
+{
+    char text[1000];
+    snprintf(text, sizeof text,
+             "model looped { input x : f32[32]; target y : f32[32];"
+             "for i in 0 .. %d { x = relu(linear(x, 32) as fc[i]) @gpu[i %% %d]; }"
+             "loss mse(x, y); }"
+             "train { batch = 2; optimizer = sgd(lr = 0.1); steps = 1; }"
+             "parallel { microbatch = 2; }",
+             stages * turns, stages);
+    return work_compile(text, SCHEDULE_INTERLEAVED, microbatches);
+}
+
 Work work_interleaved(int microbatches)
 {
     return work_compile("model two_turns { input x : f32[32]; target y : f32[32];"

@@ -25,6 +25,8 @@ Work work_chain(int stages, int each, int microbatches, ScheduleKind kind);
 /* gpu[0] has the layers 0, 1 and 4, 5, gpu[1] the others: four chunks; the first layer's
  * weight is tied to the last's. */
 Work work_interleaved(int microbatches);
+/* Equal chunks, `turns` on each device in turn, under schedule = interleaved. */
+Work work_looped(int stages, int turns, int microbatches);
 void work_free(Work *w);
 
 #endif
