@@ -83,7 +83,8 @@ static void find_painted(const Program *p, bool *painted)
         }
 }
 
-static void add_legend(const Sheet *s, double x, double y, bool transfers)
+/* Gives the x where it ends. */
+static double add_legend(const Sheet *s, double x, double y, bool transfers)
 {
     static const char *const words[PAINTS] = {"F forward", "B backward", "I backward, inputs",
                                               "W backward, weights", "U update"};
@@ -108,7 +109,7 @@ static void add_legend(const Sheet *s, double x, double y, bool transfers)
     const char *note = s->merged                    ? "each column: how its time is shared"
                        : p->chunks.n > p->devices.n ? "lighter: later chunks"
                                                     : "numbers: micro-batches";
-    legend_word(s, x, y, note);
+    return legend_word(s, x, y, note);
 }
 
 static void add_title(const Sheet *s, double x)
@@ -144,7 +145,7 @@ static void add_axis(const Sheet *s, double bottom)
     static const struct {
         double scale;
         const char *name;
-    } units[] = {{1, "s"}, {1e3, "ms"}, {1e6, "\xC2\xB5s"}, {1e9, "ns"}};
+    } units[] = {{1, "s"}, {1e3, "ms"}, {1e6, "us"}, {1e9, "ns"}};
     double step = s->plan->seconds->step;
     if (step <= 0)
         return;
@@ -309,7 +310,11 @@ void plan_svg(const Plan *plan, Text *out)
     room = room > ROOM ? ROOM : room < 8 ? 8 : room;
     s.x = LEFT + room * 6.6 + 14;
     double right = s.x + s.width + 132, bottom = svg_row(&s, plan->p->devices.n) + 2;
-    right = right < 1130 ? 1130 : right; /* the legend's line */
+    Text legend = {.arena = plan->arena};
+    s.out = &legend;
+    const double end = add_legend(&s, LEFT, LEGEND, transfers);
+    s.out = out;
+    right = right < end ? end : right;
     text_printf(
         out,
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" "
@@ -318,7 +323,7 @@ void plan_svg(const Plan *plan, Text *out)
     add_style(&s);
     text_printf(out, "<rect width=\"%.0f\" height=\"%.0f\" fill=\"#fff\"/>\n", right, bottom + 36);
     add_title(&s, LEFT);
-    add_legend(&s, LEFT, LEGEND, transfers);
+    text_add(out, legend.at);
     add_axis(&s, bottom);
     add_rows(&s, LEFT, room, transfers);
     text_add(out, "</svg>\n");
