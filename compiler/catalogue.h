@@ -7,7 +7,8 @@
 typedef struct DeviceType {
     const char *name;
     int64_t memory;   /* bytes; 0: no limit */
-    double compute;   /* FLOP/s of dense f32 products, in TF32 where there is that */
+    double compute;   /* FLOP/s of dense products in f32, which trainers never do in TF32 */
+    double half;      /* … in bf16 or f16, added up in f32 */
     double bandwidth; /* bytes/s of the device's memory */
     double link;      /* bytes/s between two devices of one node, one way */
     double latency;   /* s, of a message between them */

@@ -207,3 +207,58 @@ double cost_transfer_seconds(const Devices *d, int from, int to, double bytes)
     bool same_node = d->per_node == 0 || from / d->per_node == to / d->per_node;
     return d->latency + bytes / (same_node ? d->link : d->node_link);
 }
+
+/* ------------------------------------------------------------------- all operations */
+
+/* Element by element, so that a value can go from one to the next without touching memory. */
+static bool is_pass(const Op *op)
+{
+    return op_is_map(op->kind) || op->kind == OP_FUSED;
+}
+
+/* Whose result a pass over it can take while it is in the cache. */
+static bool hands_on(OpKind kind)
+{
+    return op_is_map(kind) || kind == OP_FUSED || kind == OP_LINEAR || kind == OP_LINEAR_DX ||
+           kind == OP_LAYERNORM_DX || kind == OP_RMSNORM_DX || kind == OP_CONV2D;
+}
+
+static bool is_streamed(const Graph *g, const Op *op, ValueId v)
+{
+    const OpId def = v == NONE ? NONE : g->values.at[v].def;
+    if (def == NONE || !is_pass(op))
+        return false;
+    const Op *from = &g->ops.at[def];
+    const Value *y = &g->values.at[op->out[0]];
+    return hands_on(from->kind) && from->phase == op->phase &&
+           g->values.at[v].batched == y->batched &&
+           shape_equal(&g->values.at[v].shape, &y->shape) &&
+           graph_turn_of(g, from->frame) == graph_turn_of(g, op->frame);
+}
+
+double *cost_table(Arena *a, const Graph *g, const Devices *d, int64_t samples)
+{
+    double *seconds = ARENA_ARRAY(a, double, g->ops.n + 1);
+    Cost *costs = ARENA_ARRAY(a, Cost, g->ops.n + 1);
+    int *readers = ARENA_ARRAY(a, int, g->values.n + 1);
+    for (OpId o = 0; o < g->ops.n; o++) {
+        costs[o] = cost_of(g, &g->ops.at[o], samples);
+        for (int i = 0; i < g->ops.at[o].nin; i++)
+            if (g->ops.at[o].in[i] != NONE)
+                readers[g->ops.at[o].in[i]]++;
+    }
+    for (OpId o = 0; o < g->ops.n; o++) {
+        const Op *op = &g->ops.at[o];
+        for (int i = 0; i < op->nin; i++) {
+            const ValueId v = op->in[i];
+            if (!is_streamed(g, op, v))
+                continue;
+            costs[o].bytes -= bytes_of(g, v, samples);
+            if (readers[v] == 1)
+                costs[g->values.at[v].def].bytes -= bytes_of(g, v, samples);
+        }
+    }
+    for (OpId o = 0; o < g->ops.n; o++)
+        seconds[o] = cost_seconds(d, costs[o]);
+    return seconds;
+}

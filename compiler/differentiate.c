@@ -79,6 +79,7 @@ static Op backward_op(const Grad *c, OpKind kind, const Attr *attr)
              .at = f->at,
              .path = f->path,
              .frame = f->frame,
+             .statement = f->statement,
              .device = f->device,
              .forward = c->forward};
     if (attr)

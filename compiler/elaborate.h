@@ -154,6 +154,7 @@ typedef struct {
     Layer *layer;
     FrameId frame;
     int depth; /* of frames */
+    int statement, statements; /* the one that is executed; executions so far */
     const Calling *calling;
     int device;
     bool recompute, frozen;

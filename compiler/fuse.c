@@ -27,7 +27,7 @@
 
 typedef struct {
     Graph *g;
-    const Placement *pl;
+    Placement *pl;
     int *uses;       /* [values]: operations that read it */
     OpId *first_use; /* [values]: the first of them */
     bool *dead;      /* [ops]: merged into another … */
@@ -74,6 +74,13 @@ static bool reads(const Op *op, int operands, ValueId v)
         if (op->in[i] == v)
             return true;
     return false;
+}
+
+static void drop(Fuser *f, OpId merged, OpId into)
+{
+    f->dead[merged] = true;
+    f->into[merged] = into;
+    f->pl->seconds[into] += f->pl->seconds[merged];
 }
 
 /* An operation that reads a value twice counts once. */
@@ -212,8 +219,7 @@ static void merge(Fuser *f, OpId producer, OpId consumer)
     c->out = arena_copy(g->arena, out, sizeof *out * (size_t)c->nout);
     for (int i = 0; i < c->nout; i++)
         g->values.at[out[i]].def = consumer;
-    f->dead[producer] = true;
-    f->into[producer] = consumer;
+    drop(f, producer, consumer);
 }
 
 /* Takes producers into `o` as long as there are any. */
@@ -273,8 +279,7 @@ static void make_tail(Fuser *f, OpId producer, OpId loop)
     for (int i = 0; i < op.nout; i++)
         g->values.at[op.out[i]].def = loop;
     g->ops.at[loop] = op;
-    f->dead[producer] = true;
-    f->into[producer] = loop;
+    drop(f, producer, loop);
 }
 
 /* Of two operands that could take the loop, the one made last. */
@@ -313,8 +318,7 @@ static void fuse_convolutions(Fuser *f)
         c->attr.relu = true;
         c->out[0] = r->out[0];
         g->values.at[r->out[0]].def = def;
-        f->dead[o] = true;
-        f->into[o] = def;
+        drop(f, o, def);
     }
 }
 
@@ -331,6 +335,7 @@ static void compact(Fuser *f, Placement *pl)
         g->ops.at[n] = g->ops.at[o];
         pl->chunk_of[n] = pl->chunk_of[o];
         pl->metric_only[n] = pl->metric_only[o];
+        pl->seconds[n] = pl->seconds[o];
         n++;
     }
     g->ops.n = n;

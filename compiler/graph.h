@@ -95,6 +95,7 @@ typedef struct {
     Place at;         /* the call */
     const char *path; /* the layer's path, "h.3.attn.c_attn"; NULL: has no name */
     FrameId frame;
+    int statement;   /* which execution of which statement made it */
     int device;      /* annotated device, or NONE */
     bool recompute;  /* inside recompute { } */
     bool again;      /* of the backward pass: computes what `forward` computed once more */

@@ -311,7 +311,7 @@ static void lower_run(Lower *l, int chunk, RunKind kind, const OpId *ops, int n)
     for (int i = 0; i < n; i++) {
         Cost cost = cost_of(l->g, &l->g->ops.at[ops[i]], l->p->microbatch);
         c->flops[kind] += cost.flops;
-        c->seconds[kind] += cost_seconds(&l->p->model->settings.devices, cost);
+        c->seconds[kind] += l->pl->seconds[ops[i]];
         add_dependencies(l, c, kind, &l->g->ops.at[ops[i]]);
     }
 }

@@ -104,10 +104,10 @@ static int compile(const Options *o, Compilation *c)
         return EXIT_BUG;
     dump_graph(o, c, "differentiate", "gradients");
 
-    Placement *pl = place(c->model, c->diag);
+    const bool gpus = o->target != TARGET_HOST;
+    Placement *pl = place(c->model, split(c->model, gpus), c->diag);
     if (!pl)
         return EXIT_MODEL;
-    default_microbatch(c->model, pl);
     dump_placement(o, c, pl);
 
     fuse(g, pl);
@@ -121,7 +121,7 @@ static int compile(const Options *o, Compilation *c)
     dump_program(o, p, "lower", NULL);
 
     ScheduleKind kind = c->model->settings.parallel.schedule;
-    if (o->target != TARGET_HOST && !program_for_gpus(p, c->diag))
+    if (gpus && !program_for_gpus(p, c->diag))
         return EXIT_MODEL;
     SlotList *train = schedule(p, kind, false), *eval = schedule(p, kind, true);
     dump_schedule(o, p, train);

@@ -7,6 +7,7 @@ Op elab_op(const Elab *e, OpKind kind, Place at, const Layer *layer)
                 .at = at,
                 .path = layer ? layer->path : NULL,
                 .frame = e->frame,
+                .statement = e->statement,
                 .device = e->device,
                 .recompute = e->recompute,
                 .forward = NONE};

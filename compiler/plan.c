@@ -55,12 +55,12 @@ static Rate rate(double value, double standard)
 }
 
 /* Read back from the cost model, so that the numbers named are those counted with. */
-static Rates find_rates(const Devices *d)
+static Rates find_rates(const Devices *d, bool half)
 {
     double none = cost_transfer_seconds(d, 0, 0, 0), much = cost_transfer_seconds(d, 0, 0, 1e12);
     const DeviceType *s = d->standard;
     return (Rates){.device = s->name,
-                   .compute = rate(1 / cost_seconds(d, (Cost){1, 0}), s->compute),
+                   .compute = rate(1 / cost_seconds(d, (Cost){1, 0}), half ? s->half : s->compute),
                    .bandwidth = rate(1 / cost_seconds(d, (Cost){0, 1}), s->bandwidth),
                    .link = rate(1e12 / (much - none), s->link),
                    .latency = rate(none, s->latency)};
@@ -111,13 +111,15 @@ Traffic plan_traffic(const Plan *plan, int from, int to)
 
 Plan *plan_make(Arena *a, const Program *p)
 {
+    const Precision precision = p->model->settings.train.precision;
+    const bool halves = precision == PRECISION_BF16 || precision == PRECISION_F16;
     Plan *plan = ARENA_NEW(a, Plan);
     *plan = (Plan){.p = p,
                    .arena = a,
                    .layers = plan_layers(a, p),
                    .stages = ARENA_ARRAY(a, StageFacts, p->devices.n),
                    .messages = ARENA_ARRAY(a, int, p->links.n),
-                   .rates = find_rates(&p->model->settings.devices),
+                   .rates = find_rates(&p->model->settings.devices, halves),
                    .seconds = timeline_make(a, p, TIMELINE_SECONDS),
                    .units = timeline_make(a, p, TIMELINE_UNITS)};
     if (p->transfer != TRANSFER_LINKS)

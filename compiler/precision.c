@@ -109,6 +109,7 @@ static ValueId cast(Mixed *x, ValueId v, Dtype type, const Op *near)
         op.at = near->at;
         op.path = near->path;
         op.frame = near->frame;
+        op.statement = near->statement;
         op.device = near->device;
         op.recompute = near->recompute;
     }

@@ -212,6 +212,15 @@ typedef struct {
     VEC(Link) links;
 } Program;
 
+/* Where a model is cut: which piece every forward operation is in. Piece k is on device k modulo
+ * their number. */
+typedef struct {
+    int nforward, ndevices, npieces;
+    int *piece;              /* [forward ops] */
+    const bool *metric_only; /* [ops] */
+    const double *seconds;   /* [ops]: as cost_table() has them */
+} Split;
+
 /* A pass's side tables about the Graph. */
 typedef struct {
     int nchunks, ndevices;
@@ -221,6 +230,7 @@ typedef struct {
     int *weight_owner;  /* [weights] → device */
     ValueId *root;      /* [values]: the value whose storage it shares (reshape) */
     bool *metric_only;  /* [ops] */
+    double *seconds;    /* [ops]: of a micro-batch; those of a fused one are its parts' */
 } Placement;
 
 /* The compute order of one step: for every device its runs. */
@@ -256,11 +266,12 @@ void simplify(Graph *g);
 void mix_precision(Graph *g, Precision precision);
 /* Adds the backward pass to the graph, of the loss averaged over the batch. false after errors. */
 bool differentiate(Graph *g, const Settings *s, Diag *d);
-/* Which chunk and device every operation is on. */
-Placement *place(Model *m, Diag *d);
-/* Where the model names no micro-batch: the batch over 4 times the stages, at least 1, rounded
- * down to a divisor of the batch. */
-void default_microbatch(Model *m, const Placement *pl);
+/* Where to cut, for the goal that the settings name; for GPUs or for the host. Gives the model a
+ * micro-batch where it has none: the batch over 4 times the stages, at least 1, rounded down to
+ * a divisor of the batch. */
+Split *split(Model *m, bool gpus);
+/* Which chunk and device every operation is on. NULL after errors. */
+Placement *place(Model *m, const Split *s, Diag *d);
 /* Fuses element-wise chains inside chunks. */
 void fuse(Graph *g, Placement *pl);
 /* Phases of each chunk with repeated layers as loops; buffers of each device. */

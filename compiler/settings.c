@@ -248,6 +248,7 @@ static void use_catalogue(Elab *e, const Expr *x)
     if (type) {
         d->memory = type->memory;
         d->compute = type->compute;
+        d->half = type->half;
         d->bandwidth = type->bandwidth;
         d->link = type->link;
         d->latency = type->latency;
@@ -271,6 +272,7 @@ void settings_devices(Elab *e)
     /* its memory is not assumed: the machine's may be larger */
     *d = (Devices){.name = "gpu",
                    .compute = type->compute,
+                   .half = type->half,
                    .bandwidth = type->bandwidth,
                    .link = type->link,
                    .latency = type->latency,
@@ -349,6 +351,9 @@ void settings_others(Elab *e)
             e->settings.train.at = item->at;
         read_block(e, &blocks[i], item ? &item->settings : NULL);
     }
+    if (e->settings.train.precision == PRECISION_BF16 ||
+        e->settings.train.precision == PRECISION_F16)
+        e->settings.devices.compute = e->settings.devices.half;
     if (e->errors == errors)
         check_batches(e);
 }

@@ -22,7 +22,8 @@ typedef struct {
     const char *name; /* "gpu" */
     int count;        /* 0: no devices item; as many as the annotations use */
     int64_t memory;   /* bytes, 0: no limit */
-    double compute;   /* FLOP/s */
+    double compute;   /* FLOP/s, in the precision of the products */
+    double half;      /* FLOP/s in 16 bits: compute, where the precision is such */
     double bandwidth; /* bytes/s of its memory */
     double link;      /* bytes/s between two devices */
     double latency;   /* s */

@@ -24,7 +24,9 @@ static void read_memory(Elab *e, const Given *g)
 
 static void read_compute(Elab *e, const Given *g)
 {
-    read_quantity(e, g, UNIT_FLOPS, &e->settings.devices.compute);
+    Devices *d = &e->settings.devices;
+    if (read_quantity(e, g, UNIT_FLOPS, &d->compute))
+        d->half = d->compute;
 }
 
 static void read_bandwidth(Elab *e, const Given *g)

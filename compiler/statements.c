@@ -420,11 +420,13 @@ void run_list(Elab *e, Run *r, const StmtList *list)
             e->nesting--;
             return;
         }
-        int device = e->device;
+        const int device = e->device, statement = e->statement;
         const DeviceRef *ref = s->kind == STMT_ON ? &s->on.device : s->device;
         if (ref)
             e->device = device_of(e, ref);
+        e->statement = ++e->statements;
         run_statement(e, r, s);
+        e->statement = statement;
         e->device = device;
         e->nesting--;
     }

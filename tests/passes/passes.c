@@ -29,10 +29,9 @@ Compiled compile_for(bool gpu, const char *path, const char *const *defines,
     mix_precision(g, c.model->settings.train.precision);
     if (!differentiate(g, &c.model->settings, c.diag))
         return c;
-    Placement *pl = place(c.model, c.diag);
+    Placement *pl = place(c.model, split(c.model, gpu), c.diag);
     if (!pl)
         return c;
-    default_microbatch(c.model, pl);
     fuse(g, pl);
     if (!graph_check(g, stderr))
         abort();

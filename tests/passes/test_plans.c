@@ -61,7 +61,8 @@ static void test_balanced_split(void **state)
 {
     (void)state;
     char text[1024];
-    snprintf(text, sizeof text, "%sdevices gpu[4] { memory = 1 GiB; }\n", chain);
+    snprintf(text, sizeof text, "%sdevices gpu[4] { compute = 1 GFLOPS; latency = 1 ns; }\n",
+             chain);
     Compiled c = compile_text(text, NULL);
     assert_non_null(c.program);
     assert_int_equal(c.program->devices.n, 4);

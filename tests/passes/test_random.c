@@ -179,7 +179,8 @@ static void test_random_models(void **state)
         try_gpus(text, seed);
         arena_free(a);
     }
-    assert_true(loops > MODELS_TRIED / 4); /* they are no trivial models */
+    print_message("%d loops in backward passes, %d devices\n", loops, devices);
+    assert_true(loops > MODELS_TRIED / 5); /* they are no trivial models */
     assert_true(devices > 2 * MODELS_TRIED);
 }
 

@@ -32,7 +32,7 @@ static Work compile(const char *text, ScheduleKind kind, int64_t microbatches, b
     simplify(m->graph);
     mix_precision(m->graph, m->settings.train.precision);
     assert_true(differentiate(m->graph, &m->settings, d));
-    Placement *pl = place(m, d);
+    Placement *pl = place(m, split(m, gpus), d);
     assert_non_null(pl);
     fuse(m->graph, pl);
     w.program = lower(m, pl, d);

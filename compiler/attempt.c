@@ -1,0 +1,59 @@
+/* attempt.c - what a way of cutting really comes to: the passes behind it, on a copy.
+ *
+ * In:  a Model with its backward pass, and a Split.
+ * Out: the Program that it would become, in an arena of its own. The model is as it was.
+ */
+#include <string.h>
+
+#include "attempt.h"
+#include "order.h"
+#include "timeline.h"
+
+/* What the passes change is copied: operations with their operands, and values. */
+static Graph *copy_graph(Arena *a, const Graph *g)
+{
+    Graph *c = ARENA_NEW(a, Graph);
+    *c = *g;
+    c->arena = a;
+    c->values.at = arena_copy(a, g->values.at, sizeof *g->values.at * (size_t)g->values.n);
+    c->values.cap = g->values.n;
+    c->ops.at = arena_copy(a, g->ops.at, sizeof *g->ops.at * (size_t)g->ops.n);
+    c->ops.cap = g->ops.n;
+    for (OpId o = 0; o < c->ops.n; o++) {
+        Op *op = &c->ops.at[o];
+        op->in = arena_copy(a, op->in, sizeof *op->in * (size_t)op->nin);
+        op->out = arena_copy(a, op->out, sizeof *op->out * (size_t)op->nout);
+    }
+    return c;
+}
+
+bool attempt(const Model *m, const Split *s, bool gpus, Attempt *out)
+{
+    Arena *a = arena_new();
+    Diag *quiet = diag_new(a);
+    Model *copy = arena_copy(a, m, sizeof *m);
+    copy->graph = copy_graph(a, m->graph);
+    copy->settings.devices.memory = 0; /* whether it fits is for the caller to say */
+    Placement *pl = place(copy, s, quiet);
+    Program *p = NULL;
+    if (pl) {
+        fuse(copy->graph, pl);
+        p = lower(copy, pl, quiet);
+    }
+    if (p && (!gpus || program_for_gpus(p, quiet))) {
+        const ScheduleKind kind = copy->settings.parallel.schedule;
+        communicate(p, schedule(p, kind, false), schedule(p, kind, true));
+        if (p->transfer != TRANSFER_LINKS)
+            order_waits(p);
+        if (!allocate(p, quiet))
+            p = NULL;
+    }
+    if (p) {
+        out->seconds = timeline_make(a, p, TIMELINE_SECONDS)->step;
+        out->bytes = 0;
+        for (int d = 0; d < p->devices.n; d++)
+            out->bytes = p->devices.at[d].bytes > out->bytes ? p->devices.at[d].bytes : out->bytes;
+    }
+    arena_free(a);
+    return p != NULL;
+}

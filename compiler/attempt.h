@@ -1,0 +1,16 @@
+/* attempt.h - what a way of cutting comes to, by making all of the Program. */
+#ifndef MDLC_ATTEMPT_H
+#define MDLC_ATTEMPT_H
+
+#include "program.h"
+
+typedef struct {
+    double seconds; /* of a step, as timeline.h walks it */
+    int64_t bytes;  /* of the device that needs most */
+} Attempt;
+
+/* Goes from place to allocate with a copy of the graph, in memory that it gives back, and without a
+ * word; the devices' memory is no limit. false where no Program comes of it. */
+bool attempt(const Model *m, const Split *s, bool gpus, Attempt *out);
+
+#endif

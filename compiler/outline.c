@@ -1,0 +1,533 @@
+/* outline.c - what a way of cutting a model into pieces would cost.
+ *
+ * In:  a Graph with its backward pass; seconds of its operations.
+ * Out: units and the tensors that go between them; for a way of cutting, the time of a step.
+ *
+ * The time is that of an ideal pipeline: every device takes its runs in the order of the schedule,
+ * a run begins when its device is free and what it reads has come, and a message takes the time of
+ * its bytes. What the plan has besides (transfers that wait for others, buffers that must be free)
+ * only adds to that.
+ */
+#include "outline.h"
+
+#include "cost.h"
+
+/* --------------------------------------------------------------------------- the row */
+
+/* How deep the innermost frame is that holds both. */
+static int common_depth(const Graph *g, FrameId a, FrameId b)
+{
+    int da = 0, db = 0;
+    for (FrameId f = a; f > 0; f = g->frames.at[f].parent)
+        da++;
+    for (FrameId f = b; f > 0; f = g->frames.at[f].parent)
+        db++;
+    while (a != b) {
+        if (da >= db)
+            a = g->frames.at[a].parent, da--;
+        else
+            b = g->frames.at[b].parent, db--;
+    }
+    return da;
+}
+
+static int count_forward(const Graph *g)
+{
+    int n = 0;
+    while (n < g->ops.n && g->ops.at[n].forward == NONE && g->ops.at[n].phase == PHASE_F)
+        n++;
+    return n;
+}
+
+/* Operations that only metrics need run in evaluation, next to their last operand. */
+static bool *find_metric_only(Arena *a, const Graph *g, int nforward)
+{
+    bool *needed = ARENA_ARRAY(a, bool, g->values.n);
+    bool *metric_only = ARENA_ARRAY(a, bool, g->ops.n + 1);
+    needed[g->loss] = true;
+    for (OpId o = nforward; o < g->ops.n; o++)
+        for (int i = 0; i < g->ops.at[o].nin; i++)
+            if (g->ops.at[o].in[i] != NONE)
+                needed[g->ops.at[o].in[i]] = true;
+    for (OpId o = nforward - 1; o >= 0; o--) {
+        const Op *op = &g->ops.at[o];
+        bool any = false;
+        for (int i = 0; i < op->nout; i++)
+            any = any || needed[op->out[i]];
+        metric_only[o] = !any;
+        for (int i = 0; any && i < op->nin; i++)
+            if (op->in[i] != NONE)
+                needed[op->in[i]] = true;
+    }
+    return metric_only;
+}
+
+/* Does the operation take part in training, with some work? */
+static bool has_work(const Outline *o, OpId op)
+{
+    return !o->metric_only[op] && o->model->graph->ops.at[op].kind != OP_RESHAPE;
+}
+
+static void find_units(Outline *o)
+{
+    const Graph *g = o->model->graph;
+    bool open = false; /* the last unit has no work yet */
+    for (OpId i = 0; i < o->nforward; i++) {
+        const Op *op = &g->ops.at[i];
+        Unit *last = o->units.n ? &o->units.at[o->units.n - 1] : NULL;
+        const bool same = last && last->device == op->device;
+        const bool joins =
+            same && (open || !has_work(o, i) || g->ops.at[i - 1].statement == op->statement);
+        if (!joins) {
+            VEC_PUSH(
+                o->arena, &o->units,
+                (Unit){.first = i,
+                       .device = op->device,
+                       .depth = last ? common_depth(g, g->ops.at[i - 1].frame, op->frame) : 0});
+            last = &o->units.at[o->units.n - 1];
+            open = true;
+        }
+        open = open && !has_work(o, i);
+        last->end = i + 1;
+    }
+}
+
+static int *units_of_ops(const Outline *o)
+{
+    int *unit = ARENA_ARRAY(o->arena, int, o->model->graph->ops.n + 1);
+    for (int u = 0; u < o->units.n; u++)
+        for (OpId i = o->units.at[u].first; i < o->units.at[u].end; i++)
+            unit[i] = u;
+    for (OpId i = o->nforward; i < o->model->graph->ops.n; i++)
+        unit[i] = unit[o->model->graph->ops.at[i].forward];
+    return unit;
+}
+
+static void add_seconds(Outline *o, const int *unit)
+{
+    const Graph *g = o->model->graph;
+    for (OpId i = 0; i < g->ops.n; i++) {
+        Unit *u = &o->units.at[unit[i]];
+        if (i < o->nforward) {
+            u->forward += o->metric_only[i] ? 0 : o->seconds[i];
+        } else if (g->ops.at[i].phase == PHASE_W) {
+            u->weights += o->seconds[i];
+            u->has_weights = u->has_weights || g->ops.at[i].kind != OP_RESHAPE;
+        } else {
+            u->inward += o->seconds[i];
+            u->has_inward = u->has_inward || g->ops.at[i].kind != OP_RESHAPE;
+        }
+    }
+}
+
+/* Weights belong to the unit that is the first to use them. */
+static void add_weights(Outline *o)
+{
+    const Graph *g = o->model->graph;
+    const Train *t = &o->model->settings.train;
+    const int each = t->precision == PRECISION_F64 ? 8 : 4;
+    const int states = t->optimizer != OPTIMIZER_SGD ? 2 : t->momentum > 0 ? 1 : 0;
+    bool *seen = ARENA_ARRAY(o->arena, bool, g->weights.n + 1);
+    for (int u = 0; u < o->units.n; u++)
+        for (OpId i = o->units.at[u].first; i < o->units.at[u].end; i++)
+            for (int k = 0; k < g->ops.at[i].nin; k++) {
+                const ValueId v = g->ops.at[i].in[k];
+                if (v == NONE || g->values.at[v].kind != VALUE_WEIGHT ||
+                    seen[g->values.at[v].index])
+                    continue;
+                const Weight *w = &g->weights.at[g->values.at[v].index];
+                const int64_t n = shape_count(&w->shape);
+                const int copies = w->frozen ? 1 : 2 + states;
+                seen[g->values.at[v].index] = true;
+                o->units.at[u].fixed += copies * round_up(n * each, BUFFER_ALIGN) +
+                                        (w->half != NONE ? round_up(n * 2, BUFFER_ALIGN) : 0);
+                if (!w->frozen)
+                    o->units.at[u].update += cost_seconds(
+                        &o->model->settings.devices, (Cost){0, 2.0 * (double)(copies * n * each)});
+            }
+}
+
+static ValueId root_of(const Graph *g, ValueId v)
+{
+    while (g->values.at[v].def != NONE && g->ops.at[g->values.at[v].def].kind == OP_RESHAPE)
+        v = g->ops.at[g->values.at[v].def].in[0];
+    return v;
+}
+
+/* Whether a gradient comes back to the value: it depends on a weight that is trained. */
+static bool *find_trained(const Outline *o)
+{
+    const Graph *g = o->model->graph;
+    bool *trained = ARENA_ARRAY(o->arena, bool, g->values.n + 1);
+    for (WeightId w = 0; w < g->weights.n; w++) {
+        trained[g->weights.at[w].value] = !g->weights.at[w].frozen;
+        if (g->weights.at[w].half != NONE)
+            trained[g->weights.at[w].half] = !g->weights.at[w].frozen;
+    }
+    for (OpId i = 0; i < o->nforward; i++)
+        for (int k = 0; k < g->ops.at[i].nin; k++)
+            for (int r = 0; r < g->ops.at[i].nout; r++)
+                if (g->ops.at[i].in[k] != NONE && trained[g->ops.at[i].in[k]])
+                    trained[g->ops.at[i].out[r]] = true;
+    return trained;
+}
+
+static int64_t bytes_of(const Outline *o, ValueId v)
+{
+    const Value *x = &o->model->graph->values.at[v];
+    const bool wide = o->model->settings.train.precision == PRECISION_F64 && x->type == DT_F32;
+    const int each = x->type == DT_U8 ? 1 : dtype_is_half(x->type) ? 2 : wide ? 8 : 4;
+    return shape_count(&x->shape) * each * (x->batched ? o->microbatch : 1);
+}
+
+/* What one unit makes and others, or its backward pass, read. */
+static void find_flows(Outline *o, const int *unit)
+{
+    const Graph *g = o->model->graph;
+    const bool *trained = find_trained(o);
+    int *flow = ARENA_ARRAY(o->arena, int, g->values.n + 1); /* 1 + number, by root */
+    bool *kept = ARENA_ARRAY(o->arena, bool, g->values.n + 1);
+    for (OpId i = 0; i < g->ops.n; i++) {
+        if (i < o->nforward && !has_work(o, i))
+            continue;
+        for (int k = 0; k < g->ops.at[i].nin; k++) {
+            const ValueId v = g->ops.at[i].in[k] == NONE ? NONE : root_of(g, g->ops.at[i].in[k]);
+            const OpId def = v == NONE ? NONE : g->values.at[v].def;
+            if (def == NONE || def >= o->nforward)
+                continue;
+            if (i >= o->nforward) {
+                if (!kept[v])
+                    o->units.at[unit[def]].kept += round_up(bytes_of(o, v), BUFFER_ALIGN);
+                kept[v] = true;
+                continue;
+            }
+            if (unit[def] == unit[i])
+                continue;
+            if (!flow[v]) {
+                VEC_PUSH(o->arena, &o->flows,
+                         (Flow){.maker = unit[def],
+                                .bytes = bytes_of(o, v),
+                                .gradient = trained[v],
+                                .readers = ARENA_ARRAY(o->arena, int, 4)});
+                flow[v] = o->flows.n;
+            }
+            Flow *f = &o->flows.at[flow[v] - 1];
+            if (f->nreaders && f->readers[f->nreaders - 1] == unit[i])
+                continue;
+            if (f->nreaders >= 4 && (f->nreaders & (f->nreaders - 1)) == 0) {
+                int *more = ARENA_ARRAY(o->arena, int, 2 * f->nreaders);
+                for (int r = 0; r < f->nreaders; r++)
+                    more[r] = f->readers[r];
+                f->readers = more;
+            }
+            f->readers[f->nreaders++] = unit[i];
+        }
+    }
+    double *delta = ARENA_ARRAY(o->arena, double, o->units.n + 2), alive = 0;
+    for (int f = 0; f < o->flows.n; f++) {
+        const Flow *x = &o->flows.at[f];
+        delta[x->maker + 1] += (double)x->bytes;
+        delta[x->readers[x->nreaders - 1] + 1] -= (double)x->bytes;
+    }
+    for (int u = 0; u < o->units.n; u++)
+        o->units.at[u].crossing = alive += delta[u];
+}
+
+/* ------------------------------------------------------------------------ how many */
+
+static int count_devices(const Model *m)
+{
+    const Graph *g = m->graph;
+    if (m->settings.devices.count)
+        return m->settings.devices.count;
+    int n = 1;
+    for (OpId o = 0; o < g->ops.n; o++)
+        n = g->ops.at[o].device >= n ? g->ops.at[o].device + 1 : n;
+    for (int w = 0; w < g->weights.n; w++)
+        n = g->weights.at[w].device >= n ? g->weights.at[w].device + 1 : n;
+    return n;
+}
+
+/* How often the data goes through all devices. An interleaved pipeline that the model does not
+ * place itself is cut into that many pieces for each device. */
+static int count_turns(const Outline *o)
+{
+    if (o->model->settings.parallel.schedule != SCHEDULE_INTERLEAVED)
+        return 1;
+    for (int u = 0; u < o->units.n; u++)
+        if (o->units.at[u].device != NONE)
+            return 1;
+    return 2;
+}
+
+/* Devices that will have work: those annotated, and those between two annotated ones (or an end)
+ * where something in between is not. */
+static int count_stages(const Outline *o)
+{
+    bool *used = ARENA_ARRAY(o->arena, bool, o->ndevices);
+    int before = 0, n = 0;
+    for (int u = 0; u < o->units.n;) {
+        if (o->units.at[u].device != NONE) {
+            before = o->units.at[u++].device;
+            used[before] = true;
+            continue;
+        }
+        while (u < o->units.n && o->units.at[u].device == NONE)
+            u++;
+        const int after = u < o->units.n ? o->units.at[u].device : o->ndevices - 1;
+        for (int d = before; d <= after; d++)
+            used[d] = true;
+        used[before] = true;
+    }
+    for (int d = 0; d < o->ndevices; d++)
+        n += used[d];
+    return n < o->units.n ? n : o->units.n;
+}
+
+static void find_microbatch(Outline *o, Model *m)
+{
+    if (!m->settings.parallel.microbatch) {
+        const int64_t batch = m->settings.train.batch;
+        int64_t n = batch / (4 * (int64_t)count_stages(o));
+        n = n < 1 ? 1 : n;
+        while (batch % n != 0)
+            n--;
+        m->settings.parallel.microbatch = n;
+    }
+    o->microbatch = m->settings.parallel.microbatch;
+    o->microbatches = (int)(m->settings.train.batch / o->microbatch);
+}
+
+Outline *outline_make(Arena *a, Model *m)
+{
+    const Graph *g = m->graph;
+    Outline *o = ARENA_NEW(a, Outline);
+    *o = (Outline){
+        .arena = a, .model = m, .nforward = count_forward(g), .ndevices = count_devices(m)};
+    o->metric_only = find_metric_only(a, g, o->nforward);
+    find_units(o);
+    find_microbatch(o, m);
+    o->npieces = o->ndevices * count_turns(o);
+    o->seconds = cost_table(a, g, &m->settings.devices, o->microbatch);
+    const int *unit = units_of_ops(o);
+    add_seconds(o, unit);
+    add_weights(o);
+    find_flows(o, unit);
+    return o;
+}
+
+/* --------------------------------------------------------------------------- a look */
+
+typedef struct {
+    const Outline *o;
+    Arena *arena;
+    Program program; /* chunks and devices alone: what schedule() reads */
+    int *chunk_of;   /* [units] */
+    double **delay;  /* [chunks * 2 + back]: for each of its `after`, seconds of the messages */
+} Look;
+
+/* As place() groups operations: from the first unit that is left, every unit of its piece whose
+ * operands are in chunks already. */
+static void look_chunks(Look *l, const int *piece)
+{
+    const Outline *o = l->o;
+    const int n = o->units.n;
+    int *ready = ARENA_ARRAY(l->arena, int, n + 1); /* 1 + the last unit that must be in a chunk */
+    bool simple = true;
+    for (int u = 1; u < n; u++)
+        simple = simple && piece[u] >= piece[u - 1];
+    for (int u = 0; u < n; u++)
+        l->chunk_of[u] = NONE;
+    (void)ready;
+    for (int first = 0, left = n; left > 0;) {
+        while (l->chunk_of[first] != NONE)
+            first++;
+        const int chunk = l->program.chunks.n;
+        VEC_PUSH(l->arena, &l->program.chunks,
+                 (Chunk){.device = piece[first] % o->ndevices, .number = chunk});
+        if (simple) {
+            for (int u = first; u < n && piece[u] == piece[first]; u++, left--)
+                l->chunk_of[u] = chunk;
+            continue;
+        }
+        bool *waits = ARENA_ARRAY(l->arena, bool, n + 1);
+        for (int u = first; u < n; u++)
+            waits[u] = l->chunk_of[u] == NONE && piece[u] != piece[first];
+        /* flows are in the order of their makers' first readers: settle until nothing changes */
+        for (bool moved = true; moved;) {
+            moved = false;
+            for (int f = 0; f < o->flows.n; f++) {
+                const Flow *x = &o->flows.at[f];
+                for (int r = 0; r < x->nreaders && waits[x->maker]; r++)
+                    if (!waits[x->readers[r]] && l->chunk_of[x->readers[r]] == NONE)
+                        waits[x->readers[r]] = moved = true;
+            }
+        }
+        for (int u = first; u < n; u++)
+            if (l->chunk_of[u] == NONE && !waits[u])
+                l->chunk_of[u] = chunk, left--;
+    }
+}
+
+static void look_runs(Look *l)
+{
+    const Outline *o = l->o;
+    const bool split = o->model->settings.parallel.schedule == SCHEDULE_ZERO_BUBBLE;
+    for (int u = 0; u < o->units.n; u++) {
+        const Unit *x = &o->units.at[u];
+        Chunk *c = &l->program.chunks.at[l->chunk_of[u]];
+        const RunKind inward = split ? RUN_I : RUN_B, weights = split ? RUN_W : RUN_B;
+        c->has[RUN_F] = true;
+        c->has[inward] = c->has[inward] || x->has_inward;
+        c->has[weights] = c->has[weights] || x->has_weights;
+        c->seconds[RUN_F] += x->forward;
+        c->seconds[inward] += x->inward;
+        c->seconds[weights] += x->weights;
+    }
+    int *index = ARENA_ARRAY(l->arena, int, o->ndevices);
+    for (int c = 0; c < l->program.chunks.n; c++)
+        index[l->program.chunks.at[c].device] = 1;
+    for (int d = 0; d < o->ndevices; d++)
+        if (index[d]) {
+            index[d] = l->program.devices.n;
+            VEC_PUSH(l->arena, &l->program.devices, (Device){.number = d});
+        }
+    for (int c = 0; c < l->program.chunks.n; c++) {
+        Chunk *x = &l->program.chunks.at[c];
+        x->device = index[x->device];
+        VEC_PUSH(l->arena, &l->program.devices.at[x->device].chunks, c);
+    }
+}
+
+/* The first run of a chunk's backward pass; RUN_F where it has none. */
+static RunKind back_of(const Chunk *c)
+{
+    return c->has[RUN_B] ? RUN_B : c->has[RUN_I] ? RUN_I : c->has[RUN_W] ? RUN_W : RUN_F;
+}
+
+/* A message of some bytes from one chunk to another, which other messages between them follow. */
+static void add_message(Look *l, int from, int to, bool back, int64_t bytes)
+{
+    const Program *p = &l->program;
+    Chunk *c = &p->chunks.at[to];
+    const RunKind run = back ? back_of(c) : RUN_F;
+    const int a = p->devices.at[p->chunks.at[from].device].number,
+              b = p->devices.at[c->device].number;
+    const double seconds =
+        a == b ? 0 : cost_transfer_seconds(&l->o->model->settings.devices, a, b, (double)bytes);
+    int i = 0;
+    while (i < c->after[run].n && c->after[run].at[i] != from)
+        i++;
+    if (i == c->after[run].n) {
+        VEC_PUSH(l->arena, &c->after[run], from);
+        double *more = ARENA_ARRAY(l->arena, double, c->after[run].n);
+        for (int k = 0; k < i; k++)
+            more[k] = l->delay[2 * to + back][k];
+        l->delay[2 * to + back] = more;
+    }
+    l->delay[2 * to + back][i] += seconds;
+}
+
+/* The value goes to every chunk that reads it; its gradient comes back through all of them. */
+static void look_messages(Look *l)
+{
+    l->delay = ARENA_ARRAY(l->arena, double *, 2 * l->program.chunks.n);
+    for (int f = 0; f < l->o->flows.n; f++) {
+        const Flow *x = &l->o->flows.at[f];
+        const int maker = l->chunk_of[x->maker];
+        const Chunk *chunks = l->program.chunks.at;
+        for (int r = 0; r < x->nreaders; r++) {
+            const int to = l->chunk_of[x->readers[r]];
+            int before = maker; /* the nearest earlier chunk that reads it */
+            bool again = to == maker, same_device = false;
+            for (int k = 0; k < r; k++) {
+                const int other = l->chunk_of[x->readers[k]];
+                again = again || other == to;
+                same_device = same_device || chunks[other].device == chunks[to].device;
+                before = other < to && other > before ? other : before;
+            }
+            if (again)
+                continue;
+            add_message(l, maker, to, false, same_device ? 0 : x->bytes);
+            if (x->gradient && back_of(&chunks[to]) != RUN_F && back_of(&chunks[before]) != RUN_F)
+                add_message(l, to, before, true, x->bytes);
+        }
+    }
+}
+
+/* When a run may begin, by what it reads; -1: not known yet. done: [(2 * chunk + back) * M + m] */
+static double may_begin(const Look *l, Slot s, const double *done)
+{
+    const int back = run_goes_back(s.run), M = l->o->microbatches;
+    const Chunk *c = &l->program.chunks.at[s.chunk];
+    double at = back ? done[2 * s.chunk * M + s.m] : 0;
+    if (back && s.run == RUN_W && c->has[RUN_I])
+        return done[(2 * s.chunk + 1) * M + s.m];
+    for (int i = 0; i < c->after[s.run].n && at >= 0; i++) {
+        const double x = done[(2 * c->after[s.run].at[i] + back) * M + s.m];
+        const double y = x < 0 ? -1 : x + l->delay[2 * s.chunk + back][i];
+        at = y < 0 ? -1 : y > at ? y : at;
+    }
+    return at;
+}
+
+/* Walks the schedule; how many micro-batches each chunk has between F and the end of its backward
+ * pass goes to `held`. */
+static double walk(const Look *l, const SlotList *lists, int *held)
+{
+    const Program *p = &l->program;
+    const int M = l->o->microbatches;
+    double *done = ARENA_ARRAY(l->arena, double, 2 * p->chunks.n * M);
+    double *at = ARENA_ARRAY(l->arena, double, p->devices.n), last = 0;
+    int *next = ARENA_ARRAY(l->arena, int, p->devices.n),
+        *now = ARENA_ARRAY(l->arena, int, p->chunks.n);
+    for (int i = 0; i < 2 * p->chunks.n * M; i++)
+        done[i] = -1;
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (int d = 0; d < p->devices.n; d++)
+            for (; next[d] < lists[d].n; next[d]++, moved = true) {
+                const Slot s = lists[d].at[next[d]];
+                const Chunk *c = &p->chunks.at[s.chunk];
+                const double from = may_begin(l, s, done);
+                if (from < 0)
+                    break;
+                at[d] = (from > at[d] ? from : at[d]) + c->seconds[s.run];
+                if (s.run != RUN_W || !c->has[RUN_I])
+                    done[(2 * s.chunk + run_goes_back(s.run)) * M + s.m] = at[d];
+                now[s.chunk] += s.run == RUN_F;
+                held[s.chunk] = now[s.chunk] > held[s.chunk] ? now[s.chunk] : held[s.chunk];
+                now[s.chunk] -=
+                    s.run == RUN_B || s.run == RUN_W || (s.run == RUN_I && !c->has[RUN_W]);
+            }
+    }
+    double *update = ARENA_ARRAY(l->arena, double, p->devices.n);
+    for (int u = 0; u < l->o->units.n; u++)
+        update[p->chunks.at[l->chunk_of[u]].device] += l->o->units.at[u].update;
+    for (int d = 0; d < p->devices.n; d++)
+        last = at[d] + update[d] > last ? at[d] + update[d] : last;
+    return last;
+}
+
+Outlook outline_look(const Outline *o, const int *piece)
+{
+    Graph none = {.arena = arena_new()};
+    Look l = {.o = o,
+              .arena = none.arena,
+              .program = {.graph = &none, .microbatches = o->microbatches},
+              .chunk_of = ARENA_ARRAY(none.arena, int, o->units.n + 1)};
+    look_chunks(&l, piece);
+    look_runs(&l);
+    look_messages(&l);
+    const SlotList *lists = schedule(&l.program, o->model->settings.parallel.schedule, false);
+    int *held = ARENA_ARRAY(l.arena, int, l.program.chunks.n);
+    Outlook out = {.seconds = walk(&l, lists, held)};
+    double *bytes = ARENA_ARRAY(l.arena, double, l.program.devices.n);
+    for (int u = 0; u < o->units.n; u++) {
+        const int c = l.chunk_of[u], d = l.program.chunks.at[c].device;
+        bytes[d] += (double)o->units.at[u].fixed + (double)o->units.at[u].kept * held[c];
+        out.bytes = bytes[d] > out.bytes ? bytes[d] : out.bytes;
+    }
+    arena_free(none.arena);
+    return out;
+}

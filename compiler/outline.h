@@ -1,0 +1,59 @@
+/* outline.h - a model as a row of units that may be on different devices, and what a way of cutting
+ * the row would cost: without lowering anything, so that thousands of ways can be tried.
+ *
+ * A unit is what one execution of one statement made. Between two units the row may be cut. */
+#ifndef MDLC_OUTLINE_H
+#define MDLC_OUTLINE_H
+
+#include "program.h"
+
+typedef struct {
+    OpId first, end; /* forward operations [first, end) */
+    int device;      /* annotated, or NONE */
+    int depth;       /* of the innermost turn or block around this unit and the one before */
+    /* Seconds of one micro-batch: forward, gradients of results, gradients of weights. */
+    double forward, inward, weights;
+    double update;   /* seconds of the optimizer for the weights first used here */
+    double crossing; /* bytes of one sample that are alive before this unit */
+    int64_t fixed;   /* bytes of those weights, with gradients, state and rounded copies */
+    int64_t kept;    /* bytes of a micro-batch that the backward pass reads again */
+    bool has_inward, has_weights;
+} Unit;
+
+/* A tensor that other units read. */
+typedef struct {
+    int maker;
+    int64_t bytes;          /* of a micro-batch */
+    bool gradient;          /* its gradient comes back, from reader to reader */
+    int nreaders, *readers; /* units, rising */
+} Flow;
+
+typedef struct {
+    Arena *arena;
+    const Model *model;
+    const double *seconds; /* [ops], as cost_table() has them */
+    const bool *metric_only;
+    int nforward; /* operations */
+    int ndevices; /* of the pipeline, used or not */
+    int npieces;  /* places for units: devices, times the turns that data takes round them */
+    int microbatches;
+    int64_t microbatch;
+    VEC(Unit) units;
+    VEC(Flow) flows;
+} Outline;
+
+/* Of a model with its backward pass. Gives the model a micro-batch where it has none: the batch
+ * over 4 times the stages, at least 1, rounded down to a divisor of the batch. In the arena. */
+Outline *outline_make(Arena *a, Model *m);
+
+/* What a way of cutting would come to. Seconds are never more than those of the plan: messages
+ * begin when they can, and wait for nobody. Bytes are an estimate. */
+typedef struct {
+    double seconds; /* of a step */
+    double bytes;   /* of the device that needs most; fixed alone is exact to the alignment */
+} Outlook;
+
+/* piece: of each unit. */
+Outlook outline_look(const Outline *o, const int *piece);
+
+#endif

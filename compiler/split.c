@@ -1,0 +1,459 @@
+/* split.c - where a model is cut into pieces for its devices.
+ *
+ * In:  a Graph with its backward pass; annotations; how many devices there are.
+ * Out: for every forward operation the piece it is in. Piece k is on device k modulo their
+ *      number; only an interleaved pipeline that the model does not place has more than one
+ *      for each.
+ *
+ * Units (outline.h) with annotation stay where they were put. A gap between two of them, or an
+ * end, is cut into contiguous parts for the pieces from the one before to the one after.
+ * No piece stays empty that could have something.
+ *
+ *     units      a a . . . . . . b b        a, b annotated with devices 0 and 2
+ *     piece      0 0 0 0 1 1 1 2 2 2
+ *
+ * The ways to cut are tried in order, depth first, as branch and bound: a way is left as soon as
+ * what it has so far takes longer than the best plan (the work of a device for all micro-batches,
+ * and what comes before and after it in a pipeline), or needs more memory. A look (outline.h) tells
+ * the time of a way, but for what only lowering shows; so the most promising ones are made
+ * into Programs, until the next one's look is no better than the best Program. Where that
+ * ends before the bounds on the search do, no way of cutting is better.
+ *
+ * The first plan, which is the one that is improved where there are too many ways to try all, has
+ * the smallest bottleneck: a search over the greedy fill, exact for contiguous parts.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "attempt.h"
+#include "cost.h"
+#include "outline.h"
+
+/* Bounds on the search, in steps that do not depend on the machine. */
+enum {
+    MOST_PLACES = 4000000,   /* units placed in the search */
+    MOST_LOOKED = 3000000,   /* runs walked in looks */
+    MOST_ATTEMPTED = 400000, /* operations lowered and actions ordered in attempts */
+    MOST_WAYS = 300          /* remembered */
+};
+
+static const double EQUAL = 1 + 1e-9;
+
+/* Units [from, to) without annotation, for pieces lo to hi. */
+typedef struct {
+    int from, to, lo, hi;
+} Gap;
+
+typedef struct {
+    int *piece; /* [units] */
+    Outlook look;
+    double depth, crossing; /* sums over the cuts: small is neat */
+} Way;
+
+typedef struct {
+    const Outline *o;
+    Arena *arena;
+    SplitGoal goal;
+    bool gpus, chain; /* chain: one run of units on each device, in the order of the data */
+    VEC(Gap) gaps;
+    int *gap_of;   /* [units]: its gap, or NONE */
+    bool *wanted;  /* [gaps * pieces]: must not stay empty */
+    int *piece;    /* [units]: of the way under way */
+    double *load;  /* [devices]: seconds of a micro-batch, or fixed bytes */
+    double *space; /* [devices]: fixed bytes */
+    double limit;  /* a way that needs more is no better than one that is known */
+    Way ways[MOST_WAYS];
+    int nways;
+    double places, looked;
+    bool stopped; /* some way was not looked at */
+} Search;
+
+/* --------------------------------------------------------------------------- ways */
+
+static double work(const Unit *u)
+{
+    return u->forward + u->inward + u->weights;
+}
+
+static double weigh(const Search *s, int unit)
+{
+    const Unit *u = &s->o->units.at[unit];
+    return s->goal == SPLIT_TIME ? work(u) : (double)u->fixed;
+}
+
+static int compare(double a, double b)
+{
+    return a > b * EQUAL ? 1 : b > a * EQUAL ? -1 : 0;
+}
+
+static double first_key(const Search *s, const Way *w)
+{
+    return s->goal == SPLIT_TIME ? w->look.seconds : w->look.bytes;
+}
+
+static bool fits(const Search *s, double bytes)
+{
+    const int64_t memory = s->o->model->settings.devices.memory;
+    return memory == 0 || bytes <= (double)memory;
+}
+
+/* The better way first: that fits, by the goal, then by the other one, then the neater one. */
+static int compare_ways(const Search *s, const Way *a, const Way *b)
+{
+    int c = fits(s, b->look.bytes) - fits(s, a->look.bytes);
+    if (!c && !fits(s, a->look.bytes))
+        c = compare(a->look.bytes, b->look.bytes);
+    if (!c)
+        c = compare(first_key(s, a), first_key(s, b));
+    if (!c && s->goal == SPLIT_MEMORY)
+        c = compare(a->look.seconds, b->look.seconds);
+    if (!c)
+        c = compare(a->depth, b->depth);
+    if (!c)
+        c = compare(a->crossing, b->crossing);
+    return c;
+}
+
+static void measure_cuts(const Search *s, Way *w, const int *piece)
+{
+    for (int u = 1; u < s->o->units.n; u++)
+        if (piece[u] != piece[u - 1]) {
+            w->depth += s->o->units.at[u].depth;
+            w->crossing += s->o->units.at[u].crossing;
+        }
+}
+
+/* Remembers a way among the best; false when it is known, or worse than all of a full list. */
+static bool consider(Search *s, const int *piece)
+{
+    const size_t bytes = sizeof *piece * (size_t)s->o->units.n;
+    Way w = {.look = outline_look(s->o, piece)};
+    s->looked += 3.0 * s->o->microbatches * s->o->npieces + s->o->units.n;
+    for (int i = 0; i < s->nways; i++)
+        if (compare(s->ways[i].look.seconds, w.look.seconds) == 0 &&
+            memcmp(s->ways[i].piece, piece, bytes) == 0)
+            return false;
+    measure_cuts(s, &w, piece);
+    int at = s->nways;
+    while (at > 0 && compare_ways(s, &w, &s->ways[at - 1]) < 0)
+        at--;
+    if (at == MOST_WAYS)
+        return false;
+    if (s->nways < MOST_WAYS)
+        w.piece = ARENA_ARRAY(s->arena, int, s->o->units.n + 1), s->nways++;
+    else
+        w.piece = s->ways[MOST_WAYS - 1].piece;
+    memcpy(w.piece, piece, bytes);
+    memmove(&s->ways[at + 1], &s->ways[at], sizeof w * (size_t)(s->nways - 1 - at));
+    s->ways[at] = w;
+    return true;
+}
+
+/* --------------------------------------------------------------------------- gaps */
+
+static void find_gaps(Search *s)
+{
+    const Outline *o = s->o;
+    const int n = o->units.n;
+    bool *held = ARENA_ARRAY(s->arena, bool, o->npieces);
+    int before = NONE;
+    s->gap_of = ARENA_ARRAY(s->arena, int, n + 1);
+    for (int u = 0; u < n; u++) {
+        s->gap_of[u] = NONE;
+        if (o->units.at[u].device != NONE)
+            held[o->units.at[u].device] = true;
+    }
+    for (int u = 0; u < n;) {
+        if (o->units.at[u].device != NONE) {
+            before = o->units.at[u++].device;
+            continue;
+        }
+        Gap g = {.from = u, .lo = before == NONE ? 0 : before};
+        for (; u < n && o->units.at[u].device == NONE; u++)
+            s->gap_of[u] = s->gaps.n;
+        g.to = u;
+        g.hi = u < n ? o->units.at[u].device : o->npieces - 1;
+        g.hi = g.hi < g.lo ? g.lo : g.hi;
+        VEC_PUSH(s->arena, &s->gaps, g);
+    }
+    s->wanted = ARENA_ARRAY(s->arena, bool, (s->gaps.n + 1) * o->npieces);
+    for (int i = 0; i < s->gaps.n; i++) {
+        const Gap *g = &s->gaps.at[i];
+        bool *wanted = &s->wanted[i * o->npieces];
+        int count = 0;
+        for (int k = g->lo; k <= g->hi; k++) {
+            wanted[k] = !held[k];
+            held[k] = true;
+            count += wanted[k];
+        }
+        if (count > g->to - g->from)
+            memset(wanted, 0, sizeof *wanted * (size_t)o->npieces);
+    }
+}
+
+/* Fills pieces lo to hi from the front with units [from, to); false when they do not fit
+ * under `limit`, which only the last may pass. */
+static bool gap_fits(const Search *s, const Gap *g, double limit)
+{
+    int k = g->lo;
+    double load = s->load[k % s->o->ndevices];
+    for (int u = g->from; u < g->to; u++) {
+        while (load + weigh(s, u) > limit && k < g->hi)
+            load = s->load[++k % s->o->ndevices];
+        load += weigh(s, u);
+        if (load > limit)
+            return false;
+    }
+    return true;
+}
+
+/* Cuts one gap under `limit` (which it fits). */
+static void gap_cut(Search *s, int gap, double limit)
+{
+    const Outline *o = s->o;
+    const Gap *g = &s->gaps.at[gap];
+    const bool *wanted = &s->wanted[gap * o->npieces];
+    double left = 0, others = 0;
+    int from = g->from, wants = 0;
+    for (int u = g->from; u < g->to; u++)
+        left += weigh(s, u);
+    for (int k = g->lo; k <= g->hi; k++)
+        others += s->load[k % o->ndevices], wants += wanted[k];
+    for (int k = g->lo; k <= g->hi; k++) {
+        double *load = &s->load[k % o->ndevices];
+        const double even = (left + others) / (g->hi - k + 1);
+        others -= *load;
+        wants -= wanted[k];
+        /* as near to an even share as possible, with enough left for the rest to want, and no
+         * more than the rest can take */
+        int to = from;
+        while (to < g->to - wants && *load + weigh(s, to) <= limit &&
+               (k == g->hi || *load + weigh(s, to) / 2 <= even || (to == from && wanted[k]) ||
+                !gap_fits(s, &(Gap){to, g->to, k + 1, g->hi}, limit))) {
+            s->piece[to] = k;
+            *load += weigh(s, to);
+            left -= weigh(s, to++);
+        }
+        if (to == from && wanted[k] && to < g->to) {
+            s->piece[to] = k;
+            *load += weigh(s, to);
+            left -= weigh(s, to++);
+        }
+        from = to;
+    }
+    for (; from < g->to; from++) {
+        s->piece[from] = g->hi;
+        s->load[g->hi % o->ndevices] += weigh(s, from);
+    }
+}
+
+/* Gaps are filled one after the other; loads of earlier ones count for later ones. */
+static void cut_evenly(Search *s)
+{
+    const Outline *o = s->o;
+    memset(s->load, 0, sizeof *s->load * (size_t)o->ndevices);
+    for (int u = 0; u < o->units.n; u++)
+        if (o->units.at[u].device != NONE) {
+            s->piece[u] = o->units.at[u].device;
+            s->load[s->piece[u]] += weigh(s, u);
+        }
+    for (int i = 0; i < s->gaps.n; i++) {
+        const Gap *g = &s->gaps.at[i];
+        double low = 0, high = 0;
+        for (int d = 0; d < o->ndevices; d++)
+            high = s->load[d] > high ? s->load[d] : high;
+        for (int u = g->from; u < g->to; u++)
+            high += weigh(s, u);
+        for (int turn = 0; turn < 60; turn++) {
+            const double mid = (low + high) / 2;
+            if (gap_fits(s, g, mid))
+                high = mid;
+            else
+                low = mid;
+        }
+        gap_cut(s, i, high * EQUAL);
+    }
+}
+
+/* ------------------------------------------------------------------------- search */
+
+/* Seconds or bytes that any way has which begins like this one, up to `unit`. */
+static double bound(const Search *s, int unit, double before_f, double before_b)
+{
+    const int d = s->piece[unit] % s->o->ndevices;
+    if (s->goal == SPLIT_MEMORY)
+        return s->space[d];
+    const bool zero = s->o->model->settings.parallel.schedule == SCHEDULE_ZERO_BUBBLE;
+    return s->o->microbatches * s->load[d] + (s->chain ? before_f + (zero ? 0 : before_b) : 0);
+}
+
+/* Places units from `unit` on. before_*: seconds of the units before the piece under way. */
+static void search(Search *s, int unit, double before_f, double before_b)
+{
+    const Outline *o = s->o;
+    if (s->places > MOST_PLACES || s->looked > MOST_LOOKED) {
+        s->stopped = true;
+        return;
+    }
+    if (unit == o->units.n) {
+        consider(s, s->piece);
+        return;
+    }
+    const int gap = s->gap_of[unit];
+    const Gap *g = gap == NONE ? NULL : &s->gaps.at[gap];
+    const bool *wanted = g ? &s->wanted[gap * o->npieces] : NULL;
+    const bool begins = g && unit == g->from;
+    const int lo = !g ? o->units.at[unit].device : begins ? g->lo : s->piece[unit - 1];
+    const int hi = g ? g->hi : lo;
+    for (int k = lo; k <= hi; k++) {
+        int missing = 0;
+        for (int j = k + 1; j <= hi && g; j++)
+            missing += wanted[j];
+        if (k > lo && (begins || k > lo + 1) && wanted && wanted[k - 1])
+            break; /* one before stays empty */
+        if (g && missing > g->to - unit - 1)
+            continue;
+        const int d = k % o->ndevices;
+        const Unit *u = &o->units.at[unit];
+        double f = before_f, b = before_b;
+        if (unit > 0 && s->piece[unit - 1] != k)
+            for (int v = unit - 1; v >= 0 && s->piece[v] == s->piece[unit - 1]; v--) {
+                f += o->units.at[v].forward;
+                b += o->units.at[v].inward + o->units.at[v].weights;
+            }
+        s->piece[unit] = k;
+        s->places++;
+        s->load[d] += work(u);
+        s->space[d] += (double)u->fixed;
+        if (bound(s, unit, f, b) <= s->limit * EQUAL && fits(s, s->space[d]))
+            search(s, unit + 1, f, b);
+        s->load[d] -= work(u);
+        s->space[d] -= (double)u->fixed;
+    }
+    s->piece[unit] = NONE;
+}
+
+/* Moves one cut at a time, as long as that makes the plan better. */
+static void improve(Search *s)
+{
+    const int n = s->o->units.n;
+    int *piece = ARENA_ARRAY(s->arena, int, n + 1);
+    for (bool better = true; better && s->looked < MOST_LOOKED;) {
+        better = false;
+        const int *best = s->ways[0].piece;
+        for (int u = 1; u < n && s->looked < MOST_LOOKED; u++) {
+            if (best[u] == best[u - 1])
+                continue;
+            for (int side = 0; side < 2; side++) {
+                const int moved = side ? u : u - 1;
+                if (s->gap_of[moved] == NONE)
+                    continue;
+                memcpy(piece, best, sizeof *piece * (size_t)n);
+                piece[moved] = best[side ? u - 1 : u];
+                const Gap *g = &s->gaps.at[s->gap_of[moved]];
+                const int other = side ? u + 1 : u - 2; /* the piece keeps something */
+                if (piece[moved] < g->lo || piece[moved] > g->hi || other < 0 || other >= n ||
+                    best[other] != best[moved])
+                    continue;
+                consider(s, piece);
+            }
+        }
+        better = s->ways[0].piece != best;
+    }
+}
+
+/* --------------------------------------------------------------------------- pass */
+
+static Split *split_of(const Search *s, Arena *a, const int *piece)
+{
+    const Outline *o = s->o;
+    Split *out = ARENA_NEW(a, Split);
+    *out = (Split){.nforward = o->nforward,
+                   .ndevices = o->ndevices,
+                   .npieces = o->npieces,
+                   .piece = ARENA_ARRAY(a, int, o->nforward + 1),
+                   .metric_only = o->metric_only,
+                   .seconds = o->seconds};
+    for (int u = 0; u < o->units.n; u++)
+        for (OpId i = o->units.at[u].first; i < o->units.at[u].end; i++)
+            out->piece[i] = piece[u];
+    return out;
+}
+
+/* What lowering a way takes, in steps. */
+static double effort(const Search *s)
+{
+    const Outline *o = s->o;
+    return 20.0 * o->model->graph->ops.n +
+           6.0 * o->microbatches * (o->npieces + 2.0 * (o->npieces - 1));
+}
+
+static bool better(const Search *s, const Attempt *a, const Attempt *b)
+{
+    const bool x = fits(s, (double)a->bytes), y = fits(s, (double)b->bytes);
+    if (x != y)
+        return x;
+    if (!x || s->goal == SPLIT_MEMORY)
+        return a->bytes < b->bytes || (a->bytes == b->bytes && compare(a->seconds, b->seconds) < 0);
+    return compare(a->seconds, b->seconds) < 0;
+}
+
+/* The best of the ways that are remembered, by what they come to. */
+static const int *choose(Search *s, Arena *a)
+{
+    const double each = effort(s);
+    double spent = 0;
+    Attempt best = {0, 0};
+    const int *chosen = NULL;
+    for (int i = 0; i < s->nways; i++) {
+        const Way *w = &s->ways[i];
+        if (chosen && s->goal == SPLIT_TIME && fits(s, (double)best.bytes) &&
+            compare(w->look.seconds, best.seconds) >= 0)
+            break;
+        if ((spent += each) > MOST_ATTEMPTED && i > 0)
+            break;
+        Attempt now;
+        if (attempt(s->o->model, split_of(s, a, w->piece), s->gpus, &now) &&
+            (!chosen || better(s, &now, &best))) {
+            best = now;
+            chosen = w->piece;
+        }
+    }
+    return chosen ? chosen : s->ways[0].piece;
+}
+
+Split *split(Model *m, bool gpus)
+{
+    Arena *a = m->graph->arena;
+    Outline *o = outline_make(a, m);
+    Search *s = ARENA_NEW(a, Search);
+    *s = (Search){.o = o,
+                  .arena = a,
+                  .goal = m->settings.parallel.split,
+                  .gpus = gpus,
+                  .chain = o->npieces == o->ndevices,
+                  .piece = ARENA_ARRAY(a, int, o->units.n + 1),
+                  .load = ARENA_ARRAY(a, double, o->ndevices),
+                  .space = ARENA_ARRAY(a, double, o->ndevices),
+                  .limit = INFINITY};
+    find_gaps(s);
+    cut_evenly(s);
+    if (s->gaps.n == 0 || (s->gaps.n == 1 && s->gaps.at[0].lo == s->gaps.at[0].hi))
+        return split_of(s, a, s->piece); /* nothing to choose */
+    for (int u = 0; u < o->units.n; u++)
+        s->chain = s->chain && o->units.at[u].device == NONE;
+    consider(s, s->piece);
+    Attempt first;
+    if (effort(s) < MOST_ATTEMPTED && attempt(m, split_of(s, a, s->piece), gpus, &first) &&
+        fits(s, (double)first.bytes))
+        s->limit = s->goal == SPLIT_TIME ? first.seconds : (double)first.bytes;
+    memset(s->load, 0, sizeof *s->load * (size_t)o->ndevices);
+    if (o->units.n < 2000)
+        search(s, 0, 0, 0);
+    else
+        s->stopped = true;
+    if (s->stopped)
+        improve(s);
+    return split_of(s, a, choose(s, a));
+}
