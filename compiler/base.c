@@ -126,18 +126,24 @@ char *arena_printf(Arena *a, const char *format, ...)
     return p;
 }
 
+void *vec_reserve(Arena *a, void *at, int n, int *cap, int want, size_t size)
+{
+    if (want <= *cap)
+        return at;
+    if ((size_t)want > PTRDIFF_MAX / size)
+        die_of_memory();
+    void *p = arena_alloc(a, (size_t)want * size);
+    if (n)
+        memcpy(p, at, (size_t)n * size);
+    *cap = want;
+    return p;
+}
+
 void *vec_grow(Arena *a, void *at, int n, int *cap, size_t size)
 {
     if (*cap > INT32_MAX / 2)
         die_of_memory();
-    int bigger = *cap ? *cap * 2 : 4;
-    if ((size_t)bigger > PTRDIFF_MAX / size)
-        die_of_memory();
-    void *p = arena_alloc(a, (size_t)bigger * size);
-    if (n)
-        memcpy(p, at, (size_t)n * size);
-    *cap = bigger;
-    return p;
+    return vec_reserve(a, at, n, cap, *cap ? *cap * 2 : 4, size);
 }
 
 void text_add_n(Text *t, const char *s, size_t n)

@@ -29,6 +29,10 @@ char *arena_printf(Arena *a, const char *format, ...) __attribute__((format(prin
         int n, cap;                                                                                \
     }
 void *vec_grow(Arena *a, void *at, int n, int *cap, size_t size);
+void *vec_reserve(Arena *a, void *at, int n, int *cap, int want, size_t size);
+/* Room for `want` elements in all, in one piece. */
+#define VEC_RESERVE(a, v, want)                                                                    \
+    ((v)->at = vec_reserve((a), (v)->at, (v)->n, &(v)->cap, (want), sizeof *(v)->at))
 #define VEC_PUSH(a, v, ...)                                                                        \
     ((v)->n == (v)->cap                                                                            \
          ? (void)((v)->at = vec_grow((a), (v)->at, (v)->n, &(v)->cap, sizeof *(v)->at))            \

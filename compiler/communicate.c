@@ -16,12 +16,9 @@
  * gradients from the back.
  *
  * A device's list puts each transfer as early as the global order allows. Slots are then read
- * off the lists: a buffer holds every micro-batch between its first and its last access; and
- * waits order the two streams (waits.c).
+ * off the lists (slots.c), and waits order the two streams (waits.c).
  */
 #include <stdlib.h>
-#include <string.h>
-
 #include "communicate.h"
 
 /* What the simulation knows about one link: for each micro-batch. */
@@ -40,12 +37,14 @@ typedef struct {
 typedef struct {
     Program *p;
     Arena *arena;
+    Arena *scratch; /* for what the lists are made from */
     const SlotList *slots;
     ActionList *lists;        /* [devices] */
     RunLinks *run_links;      /* [chunks * RUN_KINDS] */
     Crossing *crossing;       /* [links] */
     double **start, **finish; /* [devices][slots] */
     int M;
+    int weight_links;         /* that carry one message per step */
 } Comm;
 
 /* ------------------------------------------------------------ what runs touch */
@@ -129,10 +128,10 @@ static void simulate(Comm *c)
     Program *p = c->p;
     int C = p->chunks.n, M = c->M, D = p->devices.n;
     int n = C * RUN_KINDS * M;
-    double *done = ARENA_ARRAY(c->arena, double, n);
+    double *done = ARENA_ARRAY(c->scratch, double, n);
     for (int i = 0; i < n; i++)
         done[i] = -1;
-    int *next = ARENA_ARRAY(c->arena, int, D);
+    int *next = ARENA_ARRAY(c->scratch, int, D);
     bool moved = true;
     while (moved) {
         moved = false;
@@ -156,9 +155,9 @@ static void find_crossings(Comm *c)
     Program *p = c->p;
     for (int l = 0; l < p->links.n; l++) {
         Crossing *x = &c->crossing[l];
-        x->made = ARENA_ARRAY(c->arena, int, 2 * c->M);
+        x->made = ARENA_ARRAY(c->scratch, int, 2 * c->M);
         x->taken = x->made + c->M;
-        x->made_at = ARENA_ARRAY(c->arena, double, 2 * c->M);
+        x->made_at = ARENA_ARRAY(c->scratch, double, 2 * c->M);
         x->taken_at = x->made_at + c->M;
         for (int m = 0; m < 2 * c->M; m++)
             x->made[m] = NONE;
@@ -202,7 +201,7 @@ static Transfer *order_transfers(Comm *c, int *count)
     int n = 0;
     for (int l = 0; l < p->links.n; l++)
         n += c->crossing[l].used ? c->M : 0;
-    Transfer *t = ARENA_ARRAY(c->arena, Transfer, n + 1);
+    Transfer *t = ARENA_ARRAY(c->scratch, Transfer, n + 1);
     *count = 0;
     for (int l = 0; l < p->links.n; l++) {
         const Crossing *x = &c->crossing[l];
@@ -234,8 +233,15 @@ static AnchoredList *anchor_transfers(Comm *c)
     Program *p = c->p;
     int n;
     Transfer *t = order_transfers(c, &n);
-    AnchoredList *ends = ARENA_ARRAY(c->arena, AnchoredList, p->devices.n);
-    int *latest = ARENA_ARRAY(c->arena, int, p->devices.n);
+    AnchoredList *ends = ARENA_ARRAY(c->scratch, AnchoredList, p->devices.n);
+    int *latest = ARENA_ARRAY(c->scratch, int, p->devices.n);
+    int *count = ARENA_ARRAY(c->scratch, int, p->devices.n);
+    for (int i = 0; i < n; i++) {
+        count[p->links.at[t[i].link].from]++;
+        count[p->links.at[t[i].link].to]++;
+    }
+    for (int d = 0; d < p->devices.n; d++)
+        VEC_RESERVE(c->scratch, &ends[d], count[d]);
     for (int i = 0; i < n; i++) {
         const Link *link = &p->links.at[t[i].link];
         const Crossing *x = &c->crossing[t[i].link];
@@ -246,9 +252,9 @@ static AnchoredList *anchor_transfers(Comm *c)
         if (latest[link->to] < recv)
             latest[link->to] = recv;
         Action a = {.kind = ACT_SEND, .link = t[i].link, .m = m, .chunk = NONE};
-        VEC_PUSH(c->arena, &ends[link->from], (Anchored){a, latest[link->from]});
+        VEC_PUSH(c->scratch, &ends[link->from], (Anchored){a, latest[link->from]});
         a.kind = ACT_RECV;
-        VEC_PUSH(c->arena, &ends[link->to], (Anchored){a, latest[link->to]});
+        VEC_PUSH(c->scratch, &ends[link->to], (Anchored){a, latest[link->to]});
     }
     return ends;
 }
@@ -265,6 +271,7 @@ static void merge_lists(Comm *c)
     for (int d = 0; d < c->p->devices.n; d++) {
         ActionList *list = &c->lists[d];
         int e = 0;
+        VEC_RESERVE(c->arena, &list->actions, c->slots[d].n + ends[d].n + 8 + 2 * c->weight_links);
         if (device_rounds(&c->p->devices.at[d]))
             push_action(c, d, ACT_ROUND, NONE);
         for (int j = 0; j <= c->slots[d].n; j++) {
@@ -308,120 +315,19 @@ static void end_step(Comm *c)
     }
 }
 
-/* ---------------------------------------------------------------------- slots */
-
-/* Buffers that the same actions touch need the same number of slots. */
-typedef struct {
-    VEC(int) runs;  /* chunk * RUN_KINDS + kind */
-    VEC(int) links; /* in or out */
-    VEC(int) buffers;
-} Group;
-typedef VEC(Group) GroupList;
-
-static bool touches(const Group *g, const Action *a)
-{
-    if (a->kind == ACT_SEND || a->kind == ACT_RECV) {
-        for (int i = 0; i < g->links.n; i++)
-            if (g->links.at[i] == a->link)
-                return true;
-        return false;
-    }
-    for (int i = 0; a->kind == ACT_RUN && i < g->runs.n; i++)
-        if (g->runs.at[i] == a->chunk * RUN_KINDS + (int)a->run)
-            return true;
-    return false;
-}
-
-static void group_add(Comm *c, GroupList *groups, Group *g, int buffer)
-{
-    for (int i = 0; i < groups->n; i++) {
-        Group *x = &groups->at[i];
-        if (x->runs.n == g->runs.n && x->links.n == g->links.n &&
-            (g->runs.n == 0 ||
-             memcmp(x->runs.at, g->runs.at, sizeof(int) * (size_t)g->runs.n) == 0) &&
-            (g->links.n == 0 ||
-             memcmp(x->links.at, g->links.at, sizeof(int) * (size_t)g->links.n) == 0)) {
-            VEC_PUSH(c->arena, &x->buffers, buffer);
-            return;
-        }
-    }
-    VEC_PUSH(c->arena, &g->buffers, buffer);
-    VEC_PUSH(c->arena, groups, *g);
-}
-
-static GroupList find_groups(Comm *c, int device)
-{
-    Program *p = c->p;
-    Device *d = &p->devices.at[device];
-    Group *of = ARENA_ARRAY(c->arena, Group, d->buffers.n + 1);
-    for (int i = 0; i < d->chunks.n * RUN_KINDS; i++) {
-        int id = d->chunks.at[i / RUN_KINDS] * RUN_KINDS + i % RUN_KINDS;
-        const Run *run = &p->chunks.at[d->chunks.at[i / RUN_KINDS]].run[i % RUN_KINDS];
-        for (int n = 0; n < run->calls.n; n++) {
-            const Call *call = &run->calls.at[n];
-            for (int r = 0; r < call->nin + call->nout; r++) {
-                const Ref *ref = r < call->nin ? &call->in[r] : &call->out[r - call->nin];
-                int seen[2] = {ref->buffer, ref->entry};
-                for (int s = 0; s < 2; s++) {
-                    Group *g = seen[s] == NONE ? NULL : &of[seen[s]];
-                    if (g && (g->runs.n == 0 || g->runs.at[g->runs.n - 1] != id))
-                        VEC_PUSH(c->arena, &g->runs, id);
-                }
-            }
-        }
-    }
-    for (int l = 0; l < p->links.n; l++) {
-        const Link *link = &p->links.at[l];
-        if (link->from == device)
-            VEC_PUSH(c->arena, &of[link->source.buffer].links, l);
-        if (link->to == device)
-            VEC_PUSH(c->arena, &of[link->target.buffer].links, l);
-    }
-    GroupList groups = {0};
-    for (int b = 0; b < d->buffers.n; b++)
-        if (d->buffers.at[b].class == BUFFER_KEPT)
-            group_add(c, &groups, &of[b], b);
-    return groups;
-}
-
-/* The most micro-batches between first and last access at one time. A buffer whose last
- * access is a send gets one more, so that the next micro-batch need not wait for it. */
-static int count_slots(const Comm *c, const Group *g, const ActionList *list)
-{
-    int *last = ARENA_ARRAY(c->arena, int, c->M);
-    for (int m = 0; m < c->M; m++)
-        last[m] = NONE;
-    for (int i = 0; i < list->actions.n; i++)
-        if (touches(g, &list->actions.at[i]))
-            last[list->actions.at[i].m] = i;
-    int oldest = 0, newest = -1, most = 1;
-    for (int i = 0; i < list->actions.n; i++) {
-        const Action *a = &list->actions.at[i];
-        if (!touches(g, a) || a->m <= newest)
-            continue;
-        newest = a->m;
-        while (oldest < newest && last[oldest] < i)
-            oldest++;
-        if (newest - oldest + 1 > most)
-            most = newest - oldest + 1;
-    }
-    if (last[0] != NONE && list->actions.at[last[0]].kind == ACT_SEND && most < c->M)
-        most++;
-    return most;
-}
-
 /* ------------------------------------------------------------------- the pass */
 
 static void make_lists(Comm *c, bool eval)
 {
     Program *p = c->p;
     c->lists = ARENA_ARRAY(c->arena, ActionList, p->devices.n);
-    c->crossing = ARENA_ARRAY(c->arena, Crossing, p->links.n + 1);
-    c->start = ARENA_ARRAY(c->arena, double *, p->devices.n);
-    c->finish = ARENA_ARRAY(c->arena, double *, p->devices.n);
+    c->scratch = arena_new();
+    c->crossing = ARENA_ARRAY(c->scratch, Crossing, p->links.n + 1);
+    c->start = ARENA_ARRAY(c->scratch, double *, p->devices.n);
+    c->finish = ARENA_ARRAY(c->scratch, double *, p->devices.n);
     for (int d = 0; d < p->devices.n; d++) {
-        c->start[d] = ARENA_ARRAY(c->arena, double, c->slots[d].n + 1);
-        c->finish[d] = ARENA_ARRAY(c->arena, double, c->slots[d].n + 1);
+        c->start[d] = ARENA_ARRAY(c->scratch, double, c->slots[d].n + 1);
+        c->finish[d] = ARENA_ARRAY(c->scratch, double, c->slots[d].n + 1);
     }
     simulate(c);
     find_crossings(c);
@@ -430,6 +336,8 @@ static void make_lists(Comm *c, bool eval)
         end_step(c);
     for (int d = 0; d < p->devices.n; d++)
         push_action(c, d, ACT_JOIN, NONE);
+    arena_free(c->scratch);
+    c->scratch = NULL;
 }
 
 static int count_in_flight(const Program *p, const Device *d, const ActionList *list)
@@ -453,21 +361,16 @@ void communicate(Program *p, const SlotList *train, const SlotList *eval)
     Comm c = {.p = p, .arena = a, .M = p->microbatches};
     c.run_links = ARENA_ARRAY(a, RunLinks, p->chunks.n * RUN_KINDS);
     find_run_links(&c);
+    for (int l = 0; l < p->links.n; l++)
+        c.weight_links +=
+            p->links.at[l].kind == LINK_WEIGHT || p->links.at[l].kind == LINK_WEIGHT_GRADIENT;
     Comm e = c;
     c.slots = train;
     e.slots = eval;
     make_lists(&c, false);
     make_lists(&e, true);
     for (int d = 0; d < p->devices.n; d++) {
-        GroupList groups = find_groups(&c, d);
-        for (int g = 0; g < groups.n; g++) {
-            int x = count_slots(&c, &groups.at[g], &c.lists[d]);
-            int y = count_slots(&e, &groups.at[g], &e.lists[d]);
-            for (int b = 0; b < groups.at[g].buffers.n; b++)
-                p->devices.at[d].buffers.at[groups.at[g].buffers.at[b]].slots = x > y ? x : y;
-        }
-    }
-    for (int d = 0; d < p->devices.n; d++) {
+        count_slots(p, d, &c.lists[d], &e.lists[d]);
         add_waits(p, c.run_links, &c.lists[d], d);
         add_waits(p, e.run_links, &e.lists[d], d);
         p->devices.at[d].train = c.lists[d];

@@ -333,14 +333,32 @@ static bool lists_end(const Program *p, const SlotList *lists)
     return all;
 }
 
+/* Empty lists with room for all runs of their devices. */
+static SlotList *new_lists(const Program *p, bool eval)
+{
+    Arena *a = p->graph->arena;
+    SlotList *lists = ARENA_ARRAY(a, SlotList, p->devices.n);
+    for (int d = 0; d < p->devices.n; d++) {
+        int kinds = 0;
+        for (int i = 0; i < p->devices.at[d].chunks.n; i++) {
+            const Chunk *c = &p->chunks.at[p->devices.at[d].chunks.at[i]];
+            kinds += eval                 ? 1 + c->has[RUN_E]
+                     : back_of(c) == NONE ? 1
+                                          : 2 + is_split(c);
+        }
+        VEC_RESERVE(a, &lists[d], kinds * p->microbatches);
+    }
+    return lists;
+}
+
 SlotList *schedule(const Program *p, ScheduleKind kind, bool eval)
 {
-    SlotList *lists = ARENA_ARRAY(p->graph->arena, SlotList, p->devices.n);
+    SlotList *lists = new_lists(p, eval);
     if (kind == SCHEDULE_INTERLEAVED && !eval && is_looped(p)) {
         interleave(p, lists);
         if (lists_end(p, lists))
             return lists;
-        lists = ARENA_ARRAY(p->graph->arena, SlotList, p->devices.n);
+        lists = new_lists(p, eval);
     }
     if (!one_chunk_each(p)) {
         greedy(p, kind, eval, lists);

@@ -411,7 +411,7 @@ static const int *choose(Search *s, Arena *a)
         if (chosen && s->goal == SPLIT_TIME && fits(s, (double)best.bytes) &&
             compare(w->look.seconds, best.seconds) >= 0)
             break;
-        if ((spent += each) > MOST_ATTEMPTED && i > 0)
+        if ((spent += each) > MOST_ATTEMPTED)
             break;
         Attempt now;
         if (attempt(s->o->model, split_of(s, a, w->piece), s->gpus, &now) &&
