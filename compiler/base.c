@@ -2,25 +2,29 @@
  *
  * The arena is a list of zeroed chunks, filled from the front. A request larger than a quarter of
  * a chunk gets a chunk of its own, put behind the current one so that the current one
- * keeps being filled. */
+ * keeps being filled. Chunks grow with the arena; large ones are mapped, in huge pages where there
+ * are such, since plans for thousands of devices are gigabytes. */
 #include "base.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { CHUNK_SIZE = 256 << 10, ALIGNMENT = 16 };
+enum { CHUNK_SIZE = 256 << 10, LARGEST_CHUNK = 16 << 20, MAPPED = 4 << 20, ALIGNMENT = 16 };
 
 typedef struct Chunk Chunk;
 struct Chunk {
     _Alignas(ALIGNMENT) Chunk *next;
     size_t used, size; /* bytes of data[] */
+    size_t mapped;     /* bytes of the mapping; 0: from the heap */
     _Alignas(ALIGNMENT) unsigned char data[];
 };
 
 struct Arena {
     Chunk *first;
+    size_t step; /* bytes of the next chunk */
 };
 
 static _Noreturn void die_of_memory(void)
@@ -33,10 +37,21 @@ static Chunk *chunk_new(size_t size)
 {
     if (size > SIZE_MAX - sizeof(Chunk))
         die_of_memory();
-    Chunk *c = calloc(1, sizeof(Chunk) + size);
+    Chunk *c;
+    size_t mapped = 0;
+    if (size < MAPPED) {
+        c = calloc(1, sizeof(Chunk) + size);
+    } else {
+        mapped = sizeof(Chunk) + size;
+        c = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        c = c == MAP_FAILED ? NULL : c;
+        if (c)
+            (void)madvise(c, mapped, MADV_HUGEPAGE); /* faster where it works */
+    }
     if (!c)
         die_of_memory();
     c->size = size;
+    c->mapped = mapped;
     return c;
 }
 
@@ -46,6 +61,7 @@ Arena *arena_new(void)
     if (!a)
         die_of_memory();
     a->first = chunk_new(CHUNK_SIZE);
+    a->step = CHUNK_SIZE;
     return a;
 }
 
@@ -55,7 +71,10 @@ void arena_free(Arena *a)
         return;
     for (Chunk *c = a->first, *next; c; c = next) {
         next = c->next;
-        free(c);
+        if (c->mapped)
+            (void)munmap(c, c->mapped);
+        else
+            free(c);
     }
     free(a);
 }
@@ -67,7 +86,7 @@ void *arena_alloc(Arena *a, size_t size)
     /* A request for nothing still gets an address of its own. */
     size = size ? (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : ALIGNMENT;
     Chunk *c = a->first;
-    if (size > CHUNK_SIZE / 4) {
+    if (size > a->step / 4) {
         Chunk *own = chunk_new(size);
         own->used = size;
         own->next = c->next;
@@ -75,9 +94,10 @@ void *arena_alloc(Arena *a, size_t size)
         return own->data;
     }
     if (c->size - c->used < size) {
-        c = chunk_new(CHUNK_SIZE);
+        c = chunk_new(a->step);
         c->next = a->first;
         a->first = c;
+        a->step = a->step < LARGEST_CHUNK ? 2 * a->step : a->step;
     }
     void *p = c->data + c->used;
     c->used += size;

@@ -44,7 +44,7 @@ typedef struct {
     Crossing *crossing;       /* [links] */
     double **start, **finish; /* [devices][slots] */
     int M;
-    int weight_links;         /* that carry one message per step */
+    int weight_links; /* that carry one message per step */
 } Comm;
 
 /* ------------------------------------------------------------ what runs touch */
@@ -222,17 +222,15 @@ static Transfer *order_transfers(Comm *c, int *count)
 /* ---------------------------------------------------------------------- lists */
 
 typedef struct {
-    Action action;
-    int anchor; /* before this slot */
+    int transfer; /* 2 * number in the global order, + 1 for a receive */
+    int anchor;   /* before this slot */
 } Anchored;
 typedef VEC(Anchored) AnchoredList;
 
 /* Each transfer at both of its ends, never before one that the global order has earlier. */
-static AnchoredList *anchor_transfers(Comm *c)
+static AnchoredList *anchor_transfers(Comm *c, const Transfer *t, int n)
 {
     Program *p = c->p;
-    int n;
-    Transfer *t = order_transfers(c, &n);
     AnchoredList *ends = ARENA_ARRAY(c->scratch, AnchoredList, p->devices.n);
     int *latest = ARENA_ARRAY(c->scratch, int, p->devices.n);
     int *count = ARENA_ARRAY(c->scratch, int, p->devices.n);
@@ -251,10 +249,8 @@ static AnchoredList *anchor_transfers(Comm *c)
             latest[link->from] = send;
         if (latest[link->to] < recv)
             latest[link->to] = recv;
-        Action a = {.kind = ACT_SEND, .link = t[i].link, .m = m, .chunk = NONE};
-        VEC_PUSH(c->scratch, &ends[link->from], (Anchored){a, latest[link->from]});
-        a.kind = ACT_RECV;
-        VEC_PUSH(c->scratch, &ends[link->to], (Anchored){a, latest[link->to]});
+        VEC_PUSH(c->scratch, &ends[link->from], (Anchored){2 * i, latest[link->from]});
+        VEC_PUSH(c->scratch, &ends[link->to], (Anchored){2 * i + 1, latest[link->to]});
     }
     return ends;
 }
@@ -267,7 +263,9 @@ static void push_action(Comm *c, int device, ActionKind kind, int link)
 
 static void merge_lists(Comm *c)
 {
-    AnchoredList *ends = anchor_transfers(c);
+    int n;
+    const Transfer *t = order_transfers(c, &n);
+    AnchoredList *ends = anchor_transfers(c, t, n);
     for (int d = 0; d < c->p->devices.n; d++) {
         ActionList *list = &c->lists[d];
         int e = 0;
@@ -275,8 +273,14 @@ static void merge_lists(Comm *c)
         if (device_rounds(&c->p->devices.at[d]))
             push_action(c, d, ACT_ROUND, NONE);
         for (int j = 0; j <= c->slots[d].n; j++) {
-            for (; e < ends[d].n && ends[d].at[e].anchor <= j; e++)
-                VEC_PUSH(c->arena, &list->actions, ends[d].at[e].action);
+            for (; e < ends[d].n && ends[d].at[e].anchor <= j; e++) {
+                const int k = ends[d].at[e].transfer;
+                VEC_PUSH(c->arena, &list->actions,
+                         (Action){.kind = k % 2 ? ACT_RECV : ACT_SEND,
+                                  .link = t[k / 2].link,
+                                  .m = t[k / 2].m,
+                                  .chunk = NONE});
+            }
             if (j == c->slots[d].n)
                 break;
             Slot s = c->slots[d].at[j];

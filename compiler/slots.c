@@ -35,8 +35,8 @@ static void add_to_group(Slots *s, const IntList *touchers, int buffer)
     for (int i = 0; i < s->groups.n; i++) {
         Group *x = &s->groups.at[i];
         if (x->touchers.n != touchers->n ||
-            (touchers->n && memcmp(x->touchers.at, touchers->at,
-                                   sizeof *touchers->at * (size_t)touchers->n) != 0))
+            (touchers->n &&
+             memcmp(x->touchers.at, touchers->at, sizeof *touchers->at * (size_t)touchers->n) != 0))
             continue;
         VEC_PUSH(s->arena, &x->buffers, buffer);
         return;
@@ -95,7 +95,7 @@ static const IntList *touched(const Slots *s, const Action *a)
 static void count(Slots *s, const ActionList *list)
 {
     const int M = s->p->microbatches, n = s->groups.n;
-    int *last = ARENA_ARRAY(s->arena, int, n * M + 1);
+    int *last = ARENA_ARRAY(s->arena, int, n *M + 1);
     int *oldest = ARENA_ARRAY(s->arena, int, n + 1), *newest = ARENA_ARRAY(s->arena, int, n + 1);
     int *most = ARENA_ARRAY(s->arena, int, n + 1);
     for (int i = 0; i < n * M; i++)
