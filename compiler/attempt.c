@@ -49,7 +49,7 @@ bool attempt(const Model *m, const Split *s, bool gpus, Attempt *out)
             p = NULL;
     }
     if (p) {
-        out->seconds = timeline_make(a, p, TIMELINE_SECONDS)->step;
+        out->seconds = timeline_make(a, p, TIMELINE_SECONDS)->period;
         out->bytes = 0;
         for (int d = 0; d < p->devices.n; d++)
             out->bytes = p->devices.at[d].bytes > out->bytes ? p->devices.at[d].bytes : out->bytes;

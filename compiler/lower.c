@@ -449,7 +449,7 @@ static RunKind list_kind(const Lower *l, OpId o)
 {
     const Op *op = &l->g->ops.at[o];
     if (op->forward != NONE || op->phase != PHASE_F)
-        return l->p->model->settings.parallel.schedule != SCHEDULE_ZERO_BUBBLE ? RUN_B
+        return !schedule_splits(l->p->model->settings.parallel.schedule) ? RUN_B
                : l->late[o]                                                    ? RUN_W
                                                                                : RUN_I;
     return l->pl->metric_only[o] ? RUN_E : RUN_F;

@@ -11,6 +11,7 @@
 #include "outline.h"
 
 #include "cost.h"
+#include "schedule.h"
 
 /* --------------------------------------------------------------------------- the row */
 
@@ -248,16 +249,29 @@ static int count_devices(const Model *m)
     return n;
 }
 
-/* How often the data goes through all devices. An interleaved pipeline that the model does not
- * place itself is cut into that many pieces for each device. */
+/* How often the data goes through all devices: a pipeline that the model does not place itself is
+ * cut into that many pieces for each device. */
 static int count_turns(const Outline *o)
 {
-    if (o->model->settings.parallel.schedule != SCHEDULE_INTERLEAVED)
-        return 1;
+    const Parallel *p = &o->model->settings.parallel;
     for (int u = 0; u < o->units.n; u++)
         if (o->units.at[u].device != NONE)
             return 1;
-    return 2;
+    return p->chunks                                                             ? p->chunks
+           : p->schedule == SCHEDULE_INTERLEAVED || p->schedule == SCHEDULE_ZB_V ? 2
+                                                                                 : 1;
+}
+
+/* Round and round, or there and back again. */
+static int *place_pieces(const Outline *o)
+{
+    int *device = ARENA_ARRAY(o->arena, int, o->npieces);
+    for (int k = 0; k < o->npieces; k++) {
+        const int turn = k / o->ndevices, at = k % o->ndevices;
+        const bool back = o->model->settings.parallel.schedule == SCHEDULE_ZB_V && turn % 2;
+        device[k] = back ? o->ndevices - 1 - at : at;
+    }
+    return device;
 }
 
 /* Devices that will have work: those annotated, and those between two annotated ones (or an end)
@@ -308,6 +322,7 @@ Outline *outline_make(Arena *a, Model *m)
     find_units(o);
     find_microbatch(o, m);
     o->npieces = o->ndevices * count_turns(o);
+    o->device_of = place_pieces(o);
     o->seconds = cost_table(a, g, &m->settings.devices, o->microbatch);
     const int *unit = units_of_ops(o);
     add_seconds(o, unit);
@@ -323,7 +338,6 @@ typedef struct {
     Arena *arena;
     Program program; /* chunks and devices alone: what schedule() reads */
     int *chunk_of;   /* [units] */
-    double **delay;  /* [chunks * 2 + back]: for each of its `after`, seconds of the messages */
 } Look;
 
 /* As place() groups operations: from the first unit that is left, every unit of its piece whose
@@ -344,7 +358,7 @@ static void look_chunks(Look *l, const int *piece)
             first++;
         const int chunk = l->program.chunks.n;
         VEC_PUSH(l->arena, &l->program.chunks,
-                 (Chunk){.device = piece[first] % o->ndevices, .number = chunk});
+                 (Chunk){.device = o->device_of[piece[first]], .number = chunk});
         if (simple) {
             for (int u = first; u < n && piece[u] == piece[first]; u++, left--)
                 l->chunk_of[u] = chunk;
@@ -372,7 +386,7 @@ static void look_chunks(Look *l, const int *piece)
 static void look_runs(Look *l)
 {
     const Outline *o = l->o;
-    const bool split = o->model->settings.parallel.schedule == SCHEDULE_ZERO_BUBBLE;
+    const bool split = schedule_splits(o->model->settings.parallel.schedule);
     for (int u = 0; u < o->units.n; u++) {
         const Unit *x = &o->units.at[u];
         Chunk *c = &l->program.chunks.at[l->chunk_of[u]];
@@ -399,39 +413,30 @@ static void look_runs(Look *l)
     }
 }
 
-/* The first run of a chunk's backward pass; RUN_F where it has none. */
-static RunKind back_of(const Chunk *c)
-{
-    return c->has[RUN_B] ? RUN_B : c->has[RUN_I] ? RUN_I : c->has[RUN_W] ? RUN_W : RUN_F;
-}
-
-/* A message of some bytes from one chunk to another, which other messages between them follow. */
+/* A message from one chunk to another. */
 static void add_message(Look *l, int from, int to, bool back, int64_t bytes)
 {
-    const Program *p = &l->program;
+    Program *p = &l->program;
     Chunk *c = &p->chunks.at[to];
-    const RunKind run = back ? back_of(c) : RUN_F;
-    const int a = p->devices.at[p->chunks.at[from].device].number,
-              b = p->devices.at[c->device].number;
-    const double seconds =
-        a == b ? 0 : cost_transfer_seconds(&l->o->model->settings.devices, a, b, (double)bytes);
+    const RunKind run = back ? (RunKind)back_of(c) : RUN_F;
     int i = 0;
     while (i < c->after[run].n && c->after[run].at[i] != from)
         i++;
-    if (i == c->after[run].n) {
+    if (i == c->after[run].n)
         VEC_PUSH(l->arena, &c->after[run], from);
-        double *more = ARENA_ARRAY(l->arena, double, c->after[run].n);
-        for (int k = 0; k < i; k++)
-            more[k] = l->delay[2 * to + back][k];
-        l->delay[2 * to + back] = more;
-    }
-    l->delay[2 * to + back][i] += seconds;
+    if (bytes && p->chunks.at[from].device != c->device)
+        VEC_PUSH(l->arena, &p->links,
+                 (Link){.kind = back ? LINK_GRADIENT : LINK_ACTIVATION,
+                        .from = p->chunks.at[from].device,
+                        .to = c->device,
+                        .from_chunk = from,
+                        .to_chunk = to,
+                        .bytes = bytes});
 }
 
 /* The value goes to every chunk that reads it; its gradient comes back through all of them. */
 static void look_messages(Look *l)
 {
-    l->delay = ARENA_ARRAY(l->arena, double *, 2 * l->program.chunks.n);
     for (int f = 0; f < l->o->flows.n; f++) {
         const Flow *x = &l->o->flows.at[f];
         const int maker = l->chunk_of[x->maker];
@@ -449,64 +454,22 @@ static void look_messages(Look *l)
             if (again)
                 continue;
             add_message(l, maker, to, false, same_device ? 0 : x->bytes);
-            if (x->gradient && back_of(&chunks[to]) != RUN_F && back_of(&chunks[before]) != RUN_F)
+            if (x->gradient && back_of(&chunks[to]) != NONE && back_of(&chunks[before]) != NONE)
                 add_message(l, to, before, true, x->bytes);
         }
     }
 }
 
-/* When a run may begin, by what it reads; -1: not known yet. done: [(2 * chunk + back) * M + m] */
-static double may_begin(const Look *l, Slot s, const double *done)
-{
-    const int back = run_goes_back(s.run), M = l->o->microbatches;
-    const Chunk *c = &l->program.chunks.at[s.chunk];
-    double at = back ? done[2 * s.chunk * M + s.m] : 0;
-    if (back && s.run == RUN_W && c->has[RUN_I])
-        return done[(2 * s.chunk + 1) * M + s.m];
-    for (int i = 0; i < c->after[s.run].n && at >= 0; i++) {
-        const double x = done[(2 * c->after[s.run].at[i] + back) * M + s.m];
-        const double y = x < 0 ? -1 : x + l->delay[2 * s.chunk + back][i];
-        at = y < 0 ? -1 : y > at ? y : at;
-    }
-    return at;
-}
-
-/* Walks the schedule; how many micro-batches each chunk has between F and the end of its backward
- * pass goes to `held`. */
-static double walk(const Look *l, const SlotList *lists, int *held)
+/* From a step to the next, with the updates. */
+static double find_period(const Look *l, const Pace *pace)
 {
     const Program *p = &l->program;
-    const int M = l->o->microbatches;
-    double *done = ARENA_ARRAY(l->arena, double, 2 * p->chunks.n * M);
-    double *at = ARENA_ARRAY(l->arena, double, p->devices.n), last = 0;
-    int *next = ARENA_ARRAY(l->arena, int, p->devices.n),
-        *now = ARENA_ARRAY(l->arena, int, p->chunks.n);
-    for (int i = 0; i < 2 * p->chunks.n * M; i++)
-        done[i] = -1;
-    for (bool moved = true; moved;) {
-        moved = false;
-        for (int d = 0; d < p->devices.n; d++)
-            for (; next[d] < lists[d].n; next[d]++, moved = true) {
-                const Slot s = lists[d].at[next[d]];
-                const Chunk *c = &p->chunks.at[s.chunk];
-                const double from = may_begin(l, s, done);
-                if (from < 0)
-                    break;
-                at[d] = (from > at[d] ? from : at[d]) + c->seconds[s.run];
-                if (s.run != RUN_W || !c->has[RUN_I])
-                    done[(2 * s.chunk + run_goes_back(s.run)) * M + s.m] = at[d];
-                now[s.chunk] += s.run == RUN_F;
-                held[s.chunk] = now[s.chunk] > held[s.chunk] ? now[s.chunk] : held[s.chunk];
-                now[s.chunk] -=
-                    s.run == RUN_B || s.run == RUN_W || (s.run == RUN_I && !c->has[RUN_W]);
-            }
-    }
-    double *update = ARENA_ARRAY(l->arena, double, p->devices.n);
+    double *update = ARENA_ARRAY(l->arena, double, p->devices.n), most = 0;
     for (int u = 0; u < l->o->units.n; u++)
         update[p->chunks.at[l->chunk_of[u]].device] += l->o->units.at[u].update;
     for (int d = 0; d < p->devices.n; d++)
-        last = at[d] + update[d] > last ? at[d] + update[d] : last;
-    return last;
+        most = pace->spans[d] + update[d] > most ? pace->spans[d] + update[d] : most;
+    return most;
 }
 
 Outlook outline_look(const Outline *o, const int *piece)
@@ -514,18 +477,18 @@ Outlook outline_look(const Outline *o, const int *piece)
     Graph none = {.arena = arena_new()};
     Look l = {.o = o,
               .arena = none.arena,
-              .program = {.graph = &none, .microbatches = o->microbatches},
+              .program = {.graph = &none, .model = o->model, .microbatches = o->microbatches},
               .chunk_of = ARENA_ARRAY(none.arena, int, o->units.n + 1)};
     look_chunks(&l, piece);
     look_runs(&l);
     look_messages(&l);
     const SlotList *lists = schedule(&l.program, o->model->settings.parallel.schedule, false);
-    int *held = ARENA_ARRAY(l.arena, int, l.program.chunks.n);
-    Outlook out = {.seconds = walk(&l, lists, held)};
+    const Pace pace = schedule_pace(l.arena, &l.program, lists);
+    Outlook out = {.seconds = find_period(&l, &pace)};
     double *bytes = ARENA_ARRAY(l.arena, double, l.program.devices.n);
     for (int u = 0; u < o->units.n; u++) {
         const int c = l.chunk_of[u], d = l.program.chunks.at[c].device;
-        bytes[d] += (double)o->units.at[u].fixed + (double)o->units.at[u].kept * held[c];
+        bytes[d] += (double)o->units.at[u].fixed + (double)o->units.at[u].kept * pace.held[c];
         out.bytes = bytes[d] > out.bytes ? bytes[d] : out.bytes;
     }
     arena_free(none.arena);

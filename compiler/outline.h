@@ -30,12 +30,13 @@ typedef struct {
 
 typedef struct {
     Arena *arena;
-    const Model *model;
+    Model *model;
     const double *seconds; /* [ops], as cost_table() has them */
     const bool *metric_only;
     int nforward; /* operations */
     int ndevices; /* of the pipeline, used or not */
     int npieces;  /* places for units: devices, times the turns that data takes round them */
+    const int *device_of; /* [pieces] */
     int microbatches;
     int64_t microbatch;
     VEC(Unit) units;

@@ -13,8 +13,9 @@
 typedef struct {
     Graph *g;
     int nforward; /* forward operations come first */
-    int npieces, ndevices;
-    int *piece; /* [forward ops] */
+    int ndevices;
+    int *piece;           /* [forward ops] */
+    const int *device_of; /* [pieces] */
 } Placer;
 
 static void follow_operands(Placer *p, const bool *metric_only)
@@ -43,7 +44,7 @@ static void make_chunks(const Placer *p, Placement *pl, int *chunk_device)
         while (pl->chunk_of[first] != NONE)
             first++;
         int chunk = pl->nchunks++, piece = p->piece[first];
-        chunk_device[chunk] = piece % p->ndevices;
+        chunk_device[chunk] = p->device_of[piece];
         for (OpId o = first; o < p->nforward; o++) {
             if (pl->chunk_of[o] != NONE || p->piece[o] != piece)
                 continue;
@@ -139,8 +140,8 @@ Placement *place(Model *m, const Split *s, Diag *d)
     Arena *a = g->arena;
     Placer p = {.g = g,
                 .nforward = s->nforward,
-                .npieces = s->npieces,
                 .ndevices = s->ndevices,
+                .device_of = s->device_of,
                 .piece = arena_copy(a, s->piece, sizeof *s->piece * (size_t)(s->nforward + 1))};
     Placement *pl = ARENA_NEW(a, Placement);
     pl->chunk_of = ARENA_ARRAY(a, int, g->ops.n + 1);

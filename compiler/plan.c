@@ -109,6 +109,33 @@ Traffic plan_traffic(const Plan *plan, int from, int to)
     return sum;
 }
 
+/* The bubble's formula in the papers, where the unit times have it. p stages, m micro-batches, v
+ * chunks on each. */
+static const char *find_formula(const Plan *plan, int each)
+{
+    const Program *p = plan->p;
+    const double idle = p->devices.n - 1, m = p->microbatches;
+    const struct {
+        ScheduleKind kind;
+        double busy; /* 0: no bubble */
+        const char *formula;
+    } known[] = {
+        {SCHEDULE_1F1B, m, each == 1 ? "(p-1)/(m+p-1)" : NULL},
+        {SCHEDULE_GPIPE, m, each == 1 ? "(p-1)/(m+p-1)" : NULL},
+        {SCHEDULE_INTERLEAVED, each * m, each == 1 ? "(p-1)/(m+p-1)" : "(p-1)/(vm+p-1)"},
+        {SCHEDULE_ZERO_BUBBLE, 3 * m, each == 1 ? "(p-1)/(3m+p-1)" : NULL},
+        {SCHEDULE_ZB_H2, 0, each == 1 ? "0" : NULL},
+        {SCHEDULE_ZB_V, 0, each == 2 ? "0" : NULL},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        const double bubble = known[i].busy > 0 ? idle / (known[i].busy + idle) : 0;
+        if (known[i].kind == p->model->settings.parallel.schedule &&
+            fabs(plan->units->bubble - bubble) < 1e-9)
+            return known[i].formula;
+    }
+    return NULL;
+}
+
 Plan *plan_make(Arena *a, const Program *p)
 {
     const Precision precision = p->model->settings.train.precision;
@@ -132,11 +159,8 @@ Plan *plan_make(Arena *a, const Program *p)
             plan->gpu[d] = cost_gpu_device(a, p, d);
         even = even && p->devices.at[d].chunks.n == each;
     }
-    const bool split = p->model->settings.parallel.schedule == SCHEDULE_ZERO_BUBBLE;
-    const double idle = p->devices.n - 1, busy = (split ? 3.0 : each) * p->microbatches;
-    plan->lengths = split ? "F = I = W = 1" : "F = 1 and B = 2";
-    const bool looped = p->model->settings.parallel.schedule == SCHEDULE_INTERLEAVED;
-    if (even && (each == 1 || looped) && fabs(plan->units->bubble - idle / (busy + idle)) < 1e-9)
-        plan->formula = split ? "(p-1)/(3m+p-1)" : each == 1 ? "(p-1)/(m+p-1)" : "(p-1)/(vm+p-1)";
+    plan->lengths =
+        schedule_splits(p->model->settings.parallel.schedule) ? "F = I = W = 1" : "F = 1 and B = 2";
+    plan->formula = even ? find_formula(plan, each) : NULL;
     return plan;
 }

@@ -21,8 +21,15 @@ const char *buffer_class_name(BufferClass c)
 
 const char *schedule_kind_name(ScheduleKind k)
 {
-    static const char *const names[] = {"1f1b", "gpipe", "interleaved", "zero_bubble"};
+    static const char *const names[] = {"1f1b",  "gpipe", "interleaved", "zero_bubble",
+                                        "zb_h2", "zb_v",  "searched"};
     return names[k];
+}
+
+bool schedule_splits(ScheduleKind k)
+{
+    return k == SCHEDULE_ZERO_BUBBLE || k == SCHEDULE_ZB_H2 || k == SCHEDULE_ZB_V ||
+           k == SCHEDULE_SEARCHED;
 }
 
 bool program_clips(const Program *p)

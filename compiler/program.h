@@ -212,11 +212,11 @@ typedef struct {
     VEC(Link) links;
 } Program;
 
-/* Where a model is cut: which piece every forward operation is in. Piece k is on device k modulo
- * their number. */
+/* Where a model is cut: which piece every forward operation is in. */
 typedef struct {
     int nforward, ndevices, npieces;
     int *piece;              /* [forward ops] */
+    const int *device_of;    /* [pieces] */
     const bool *metric_only; /* [ops] */
     const double *seconds;   /* [ops]: as cost_table() has them */
 } Split;
@@ -243,6 +243,7 @@ typedef VEC(Slot) SlotList;
 const char *run_name(RunKind kind); /* "F" */
 const char *buffer_class_name(BufferClass c);
 const char *schedule_kind_name(ScheduleKind k); /* "1f1b" */
+bool schedule_splits(ScheduleKind k); /* the backward pass is in two, I and W */
 
 int dtype_size(const Program *p, Dtype t); /* bytes of an element in this program */
 /* Bytes of one tensor of a value in this program. */

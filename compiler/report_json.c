@@ -29,11 +29,12 @@
  *                               for each direction
  *     transfer                  where stages are for GPUs: "peer" or "nccl"
  *     order[][]                 the runs of each stage, "0F0": chunk, phase, micro-batch
- *     step_seconds              estimated
+ *     step_seconds              estimated: from the beginning of a step to that of the next
+ *     length_seconds            estimated: from the first run of a step to the last, on all devices
  *     samples_per_second        estimated; null where a step takes no time
  *     bubble                    from_estimated_times, from_unit_times: idle time of the devices
- *                               over devices times step time; formula: (p-1)/(m+p-1) where
- *                               that is the bubble of the unit times, else null
+ *                               over devices times step time; formula: such as (p-1)/(m+p-1)
+ *                               where that is the bubble of the unit times, else null
  *     rates                     compute (FLOP/s), bandwidth, link (bytes/s), latency (s): each
  *                               {value, default}; default: the devices item says no other;
  *                               device: of the catalogue, whose the defaults are; null: a core
@@ -99,7 +100,7 @@ static json_t *stage(const Plan *plan, int i)
     const Device *d = &plan->p->devices.at[i];
     const StageFacts *s = &plan->stages[i];
     const DeviceTime *time = &plan->seconds->devices[i];
-    double step = plan->seconds->step;
+    double step = plan->seconds->period;
     json_t *chunks = json_array();
     for (int c = 0; c < d->chunks.n; c++)
         json_array_append_new(chunks, json_integer(d->chunks.at[c]));
@@ -204,13 +205,14 @@ bool plan_json(const Plan *plan, Text *out)
         json_array_append_new(chunks, chunk(plan, i));
     for (int i = 0; i < p->links.n; i++)
         json_array_append_new(links, link_object(plan, i));
-    double step = plan->seconds->step;
+    double step = plan->seconds->period;
     json_t *root = json_pack(
-        "{s:o, s:o, s:s, s:I, s:I, s:i, s:o, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:[ssss]}", "model",
-        text(plan, p->model->name), "source", text(plan, p->model->source), "schedule",
+        "{s:o, s:o, s:s, s:I, s:I, s:i, s:o, s:o, s:o, s:o, s:f, s:f, s:o, s:o, s:o, s:[ssss]}",
+        "model", text(plan, p->model->name), "source", text(plan, p->model->source), "schedule",
         schedule_kind_name(s->parallel.schedule), "batch", (json_int_t)s->train.batch, "microbatch",
         (json_int_t)p->microbatch, "microbatches", p->microbatches, "stages", stages, "chunks",
-        chunks, "links", links, "order", orders, "step_seconds", step, "samples_per_second",
+        chunks, "links", links, "order", orders, "step_seconds", step, "length_seconds",
+        plan->seconds->step, "samples_per_second",
         step > 0 ? json_real((double)s->train.batch / step) : json_null(), "bubble", bubble(plan),
         "rates", rates(&plan->rates), "proved", "coverage", "no deadlock", "no race", "memory");
     if (plan->gpu) {

@@ -79,7 +79,7 @@ static void work_row(const Plan *plan, Table *t, int i, bool copies)
     const StageFacts *s = &plan->stages[i];
     const Device *d = &plan->p->devices.at[i];
     const DeviceTime *time = &plan->seconds->devices[i];
-    double step = plan->seconds->step;
+    double step = plan->seconds->period;
     cell(t, arena_printf(a, "%d", i));
     cell(t, svg_escape_plain(a, d->name));
     cell(t, svg_shorten(a, svg_escape_plain(a, s->layers), LAYERS_WIDTH));
@@ -376,8 +376,11 @@ static void print_estimate(const Plan *plan, Text *out)
     Arena *a = plan->arena;
     const Rates *r = &plan->rates;
     const char *standard = arena_printf(a, " (%s)", r->device ? r->device : "default");
-    double step = plan->seconds->step;
+    double step = plan->seconds->period;
     text_printf(out, "step    %s, estimated", plan_show_seconds(a, step));
+    if (plan->seconds->step > 1.001 * step)
+        text_printf(out, " (%s long: the next one begins while the last stages end it)",
+                    plan_show_seconds(a, plan->seconds->step));
     if (step > 0)
         text_printf(out, "; %s samples/s",
                     samples_per_second(a, (double)plan->p->model->settings.train.batch / step));

@@ -36,7 +36,7 @@
  */
 #include <string.h>
 
-#include "program.h"
+#include "schedule.h"
 
 static bool one_chunk_each(const Program *p)
 {
@@ -46,42 +46,28 @@ static bool one_chunk_each(const Program *p)
     return true;
 }
 
-/* The first run of the backward pass, or NONE. */
-static int back_of(const Chunk *c)
-{
-    return c->has[RUN_B] ? RUN_B : c->has[RUN_I] ? RUN_I : c->has[RUN_W] ? RUN_W : NONE;
-}
-
-/* Whether W comes apart, after I. */
-static bool is_split(const Chunk *c)
-{
-    return c->has[RUN_I] && c->has[RUN_W];
-}
-
-static void push(const Program *p, SlotList *list, RunKind run, int chunk, int m)
+void schedule_push(const Program *p, SlotList *list, RunKind run, int chunk, int m)
 {
     VEC_PUSH(p->graph->arena, list, (Slot){run, chunk, m});
 }
 
-/* `warm` forwards, then each backward with the next forward, each W `late` micro-batches behind
- * its I. Warm-up of all micro-batches is GPipe. */
-static void fill_device(const Program *p, SlotList *list, int chunk, int warm, int late)
+void schedule_fill(const Program *p, SlotList *list, int chunk, int warm, int late)
 {
     const int M = p->microbatches, back = back_of(&p->chunks.at[chunk]);
     const bool split = is_split(&p->chunks.at[chunk]);
     if (warm > M || back == NONE)
         warm = M;
     for (int m = 0; m < warm; m++)
-        push(p, list, RUN_F, chunk, m);
+        schedule_push(p, list, RUN_F, chunk, m);
     for (int m = 0; m < M && back != NONE; m++) {
-        push(p, list, (RunKind)back, chunk, m);
+        schedule_push(p, list, (RunKind)back, chunk, m);
         if (split && m >= late)
-            push(p, list, RUN_W, chunk, m - late);
+            schedule_push(p, list, RUN_W, chunk, m - late);
         if (warm + m < M)
-            push(p, list, RUN_F, chunk, warm + m);
+            schedule_push(p, list, RUN_F, chunk, warm + m);
     }
     for (int m = M - late > 0 ? M - late : 0; m < M && split; m++)
-        push(p, list, RUN_W, chunk, m);
+        schedule_push(p, list, RUN_W, chunk, m);
 }
 
 typedef struct {
@@ -259,9 +245,9 @@ static void greedy(const Program *p, ScheduleKind kind, bool eval, SlotList *lis
         }
         for (int i = 0; i < waiting[best.chunk].n; i++)
             next[waiting[best.chunk].at[i]].known = false;
-        push(p, &lists[device], best.run, best.chunk, best.m);
+        schedule_push(p, &lists[device], best.run, best.chunk, best.m);
         if (eval && p->chunks.at[best.chunk].has[RUN_E])
-            push(p, &lists[device], RUN_E, best.chunk, best.m);
+            schedule_push(p, &lists[device], RUN_E, best.chunk, best.m);
     }
 }
 
@@ -313,8 +299,7 @@ static bool can_run(const Program *p, const bool *done, Slot s)
     return !back || done[2 * s.chunk * M + s.m];
 }
 
-/* Whether the lists can be gone through to their ends: skips may ask for another order. */
-static bool lists_end(const Program *p, const SlotList *lists)
+bool schedule_ends(const Program *p, const SlotList *lists)
 {
     Arena *a = p->graph->arena;
     bool *done = ARENA_ARRAY(a, bool, 2 * p->chunks.n * p->microbatches), moved = true, all = true;
@@ -333,8 +318,7 @@ static bool lists_end(const Program *p, const SlotList *lists)
     return all;
 }
 
-/* Empty lists with room for all runs of their devices. */
-static SlotList *new_lists(const Program *p, bool eval)
+SlotList *schedule_new(const Program *p, bool eval)
 {
     Arena *a = p->graph->arena;
     SlotList *lists = ARENA_ARRAY(a, SlotList, p->devices.n);
@@ -342,23 +326,38 @@ static SlotList *new_lists(const Program *p, bool eval)
         int kinds = 0;
         for (int i = 0; i < p->devices.at[d].chunks.n; i++) {
             const Chunk *c = &p->chunks.at[p->devices.at[d].chunks.at[i]];
-            kinds += eval                 ? 1 + c->has[RUN_E]
-                     : back_of(c) == NONE ? 1
-                                          : 2 + is_split(c);
+            kinds += eval ? 1 + c->has[RUN_E] : back_of(c) == NONE ? 1 : 2 + is_split(c);
         }
         VEC_RESERVE(a, &lists[d], kinds * p->microbatches);
     }
     return lists;
 }
 
+/* In training: warm-up, and how late W is, of a device that has one chunk. */
+static void fill_one(const Program *p, ScheduleKind kind, int chunk, SlotList *list)
+{
+    const int after = p->chunks.n - chunk; /* itself included */
+    if (kind == SCHEDULE_GPIPE)
+        schedule_fill(p, list, chunk, p->microbatches, 0);
+    else if (kind == SCHEDULE_ZB_H2)
+        schedule_fill(p, list, chunk, 2 * after - 1, 2 * chunk);
+    else
+        schedule_fill(p, list, chunk, after, chunk);
+}
+
 SlotList *schedule(const Program *p, ScheduleKind kind, bool eval)
 {
-    SlotList *lists = new_lists(p, eval);
-    if (kind == SCHEDULE_INTERLEAVED && !eval && is_looped(p)) {
+    SlotList *lists = schedule_new(p, eval);
+    const bool looped = !eval && kind == SCHEDULE_INTERLEAVED && is_looped(p);
+    const bool v = !eval && kind == SCHEDULE_ZB_V && schedule_is_v(p);
+    if (looped)
         interleave(p, lists);
-        if (lists_end(p, lists))
+    if (v)
+        schedule_v(p, lists);
+    if (looped || v) {
+        if (schedule_ends(p, lists))
             return lists;
-        lists = new_lists(p, eval);
+        lists = schedule_new(p, eval);
     }
     if (!one_chunk_each(p)) {
         greedy(p, kind, eval, lists);
@@ -367,14 +366,13 @@ SlotList *schedule(const Program *p, ScheduleKind kind, bool eval)
     for (int c = 0; c < p->chunks.n; c++) {
         SlotList *list = &lists[p->chunks.at[c].device];
         if (!eval) {
-            int warm = kind == SCHEDULE_GPIPE ? p->microbatches : p->chunks.n - c;
-            fill_device(p, list, c, warm, c);
+            fill_one(p, kind, c, list);
             continue;
         }
         for (int m = 0; m < p->microbatches; m++) {
-            push(p, list, RUN_F, c, m);
+            schedule_push(p, list, RUN_F, c, m);
             if (p->chunks.at[c].has[RUN_E])
-                push(p, list, RUN_E, c, m);
+                schedule_push(p, list, RUN_E, c, m);
         }
     }
     return lists;

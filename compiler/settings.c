@@ -313,6 +313,14 @@ static void help_divisors(Elab *e, int64_t n, int64_t m)
         elab_help(e, "microbatch = %lld or %lld divides it", (long long)below, (long long)above);
 }
 
+/* The V of two chunks on each device has no other form. */
+static void check_chunks(Elab *e)
+{
+    const Parallel *p = &e->settings.parallel;
+    if (p->schedule == SCHEDULE_ZB_V && p->chunks && p->chunks != 2)
+        elab_error(e, p->chunks_at, "schedule = zb_v has 2 chunks on each device, not %d", p->chunks);
+}
+
 static void check_batches(Elab *e)
 {
     const Train *t = &e->settings.train;
@@ -331,7 +339,7 @@ static void check_batches(Elab *e)
 void settings_others(Elab *e)
 {
     e->settings.parallel =
-        (Parallel){.at = NO_PLACE, .schedule_at = NO_PLACE, .microbatch_at = NO_PLACE};
+        (Parallel){.at = NO_PLACE, .schedule_at = NO_PLACE, .microbatch_at = NO_PLACE, .chunks_at = NO_PLACE};
     e->settings.train = (Train){.batch = 32,
                                 .steps = 100,
                                 .optimizer = OPTIMIZER_SGD,
@@ -356,4 +364,5 @@ void settings_others(Elab *e)
         e->settings.devices.compute = e->settings.devices.half;
     if (e->errors == errors)
         check_batches(e);
+    check_chunks(e);
 }

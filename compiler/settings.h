@@ -9,7 +9,11 @@ typedef enum {
     SCHEDULE_1F1B,
     SCHEDULE_GPIPE,
     SCHEDULE_INTERLEAVED,
-    SCHEDULE_ZERO_BUBBLE
+    SCHEDULE_ZERO_BUBBLE, /* ZB-H1 */
+    SCHEDULE_ZB_H2,
+    SCHEDULE_ZB_V,
+    SCHEDULE_SEARCHED,
+    SCHEDULE_KINDS
 } ScheduleKind;
 typedef enum { SPLIT_TIME, SPLIT_MEMORY } SplitGoal;
 typedef enum { RECOMPUTE_NONE, RECOMPUTE_FULL, RECOMPUTE_AUTO } RecomputeKind;
@@ -37,10 +41,11 @@ typedef struct {
 typedef struct {
     ScheduleKind schedule;
     int64_t microbatch; /* 0: the default, batch over 4 times the stages, at least 1 */
+    int chunks;         /* of each device, where the model places nothing; 0: the schedule's own */
     SplitGoal split;
     bool nccl; /* GPUs: messages go through NCCL instead of copies between peers */
     RecomputeKind recompute;
-    Place at, schedule_at, microbatch_at, recompute_at;
+    Place at, schedule_at, microbatch_at, chunks_at, recompute_at;
 } Parallel;
 
 typedef struct {

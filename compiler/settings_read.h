@@ -4,7 +4,7 @@
 
 #include "match.h"
 
-enum { SETTING_MAX_ROWS = 9 }; /* keys of one block */
+enum { SETTING_MAX_ROWS = 10 }; /* keys of one block */
 
 typedef struct {
     const char *block; /* "train" */

@@ -4,6 +4,9 @@
 
 #include <string.h>
 
+/* Of one device. */
+enum { MOST_CHUNKS = 64 };
+
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 #define WORD(e, g, later, ...)                                                                     \
     read_word(e, g, (const char *const[]){__VA_ARGS__},                                            \
@@ -67,7 +70,7 @@ const int devices_nrows = COUNT(devices_rows);
 
 static void read_pipeline_schedule(Elab *e, const Given *g)
 {
-    int k = WORD(e, g, 0, "1f1b", "gpipe", "interleaved", "zero_bubble");
+    int k = WORD(e, g, 0, "1f1b", "gpipe", "interleaved", "zero_bubble", "zb_h2", "zb_v", "searched");
     e->settings.parallel.schedule_at = g->value->at;
     if (k >= 0)
         e->settings.parallel.schedule = (ScheduleKind)k;
@@ -77,6 +80,14 @@ static void read_microbatch(Elab *e, const Given *g)
 {
     e->settings.parallel.microbatch_at = g->value->at;
     read_int(e, g, 1, INT32_MAX, &e->settings.parallel.microbatch);
+}
+
+static void read_chunks(Elab *e, const Given *g)
+{
+    int64_t n;
+    e->settings.parallel.chunks_at = g->value->at;
+    if (read_int(e, g, 1, MOST_CHUNKS, &n))
+        e->settings.parallel.chunks = (int)n;
 }
 
 static void read_split(Elab *e, const Given *g)
@@ -122,6 +133,7 @@ static void read_offload(Elab *e, const Given *g)
 const SettingRow parallel_rows[] = {
     {"schedule", read_pipeline_schedule},
     {"microbatch", read_microbatch},
+    {"chunks", read_chunks},
     {"split", read_split},
     {"transfer", read_transfer},
     {"data", read_width},

@@ -1,9 +1,8 @@
 /* split.c - where a model is cut into pieces for its devices.
  *
  * In:  a Graph with its backward pass; annotations; how many devices there are.
- * Out: for every forward operation the piece it is in. Piece k is on device k modulo their
- *      number; only an interleaved pipeline that the model does not place has more than one
- *      for each.
+ * Out: for every forward operation the piece it is in. Only a pipeline that the model does not
+ *      place may have several pieces for each device.
  *
  * Units (outline.h) with annotation stay where they were put. A gap between two of them, or an
  * end, is cut into contiguous parts for the pieces from the one before to the one after.
@@ -57,10 +56,11 @@ typedef struct {
     SplitGoal goal;
     bool gpus, chain; /* chain: one run of units on each device, in the order of the data */
     VEC(Gap) gaps;
-    int *gap_of;   /* [units]: its gap, or NONE */
-    bool *wanted;  /* [gaps * pieces]: must not stay empty */
-    int *piece;    /* [units]: of the way under way */
-    double *load;  /* [devices]: seconds of a micro-batch, or fixed bytes */
+    int first_trained; /* unit with a backward pass */
+    int *gap_of;       /* [units]: its gap, or NONE */
+    bool *wanted;      /* [gaps * pieces]: must not stay empty */
+    int *piece;        /* [units]: of the way under way */
+    double *load;  /* [pieces], in the search [devices]: seconds of a micro-batch, or fixed bytes */
     double *space; /* [devices]: fixed bytes */
     double limit;  /* a way that needs more is no better than one that is known */
     Way ways[MOST_WAYS];
@@ -197,10 +197,10 @@ static void find_gaps(Search *s)
 static bool gap_fits(const Search *s, const Gap *g, double limit)
 {
     int k = g->lo;
-    double load = s->load[k % s->o->ndevices];
+    double load = s->load[k];
     for (int u = g->from; u < g->to; u++) {
         while (load + weigh(s, u) > limit && k < g->hi)
-            load = s->load[++k % s->o->ndevices];
+            load = s->load[++k];
         load += weigh(s, u);
         if (load > limit)
             return false;
@@ -219,9 +219,9 @@ static void gap_cut(Search *s, int gap, double limit)
     for (int u = g->from; u < g->to; u++)
         left += weigh(s, u);
     for (int k = g->lo; k <= g->hi; k++)
-        others += s->load[k % o->ndevices], wants += wanted[k];
+        others += s->load[k], wants += wanted[k];
     for (int k = g->lo; k <= g->hi; k++) {
-        double *load = &s->load[k % o->ndevices];
+        double *load = &s->load[k];
         const double even = (left + others) / (g->hi - k + 1);
         others -= *load;
         wants -= wanted[k];
@@ -244,7 +244,7 @@ static void gap_cut(Search *s, int gap, double limit)
     }
     for (; from < g->to; from++) {
         s->piece[from] = g->hi;
-        s->load[g->hi % o->ndevices] += weigh(s, from);
+        s->load[g->hi] += weigh(s, from);
     }
 }
 
@@ -252,7 +252,7 @@ static void gap_cut(Search *s, int gap, double limit)
 static void cut_evenly(Search *s)
 {
     const Outline *o = s->o;
-    memset(s->load, 0, sizeof *s->load * (size_t)o->ndevices);
+    memset(s->load, 0, sizeof *s->load * (size_t)o->npieces);
     for (int u = 0; u < o->units.n; u++)
         if (o->units.at[u].device != NONE) {
             s->piece[u] = o->units.at[u].device;
@@ -261,8 +261,8 @@ static void cut_evenly(Search *s)
     for (int i = 0; i < s->gaps.n; i++) {
         const Gap *g = &s->gaps.at[i];
         double low = 0, high = 0;
-        for (int d = 0; d < o->ndevices; d++)
-            high = s->load[d] > high ? s->load[d] : high;
+        for (int k = 0; k < o->npieces; k++)
+            high = s->load[k] > high ? s->load[k] : high;
         for (int u = g->from; u < g->to; u++)
             high += weigh(s, u);
         for (int turn = 0; turn < 60; turn++) {
@@ -278,14 +278,17 @@ static void cut_evenly(Search *s)
 
 /* ------------------------------------------------------------------------- search */
 
-/* Seconds or bytes that any way has which begins like this one, up to `unit`. */
+/* Seconds or bytes that any way has which begins like this one, up to `unit`. In a chain whose
+ * first device has a backward pass, that device begins before all others and ends after them. */
 static double bound(const Search *s, int unit, double before_f, double before_b)
 {
-    const int d = s->piece[unit] % s->o->ndevices;
+    const Outline *o = s->o;
+    const int d = o->device_of[s->piece[unit]];
     if (s->goal == SPLIT_MEMORY)
         return s->space[d];
-    const bool zero = s->o->model->settings.parallel.schedule == SCHEDULE_ZERO_BUBBLE;
-    return s->o->microbatches * s->load[d] + (s->chain ? before_f + (zero ? 0 : before_b) : 0);
+    const bool around = s->chain && s->first_trained <= unit && s->piece[s->first_trained] == 0 &&
+                        !schedule_splits(o->model->settings.parallel.schedule);
+    return o->microbatches * s->load[d] + (around ? before_f + before_b : 0);
 }
 
 /* Places units from `unit` on. before_*: seconds of the units before the piece under way. */
@@ -314,7 +317,7 @@ static void search(Search *s, int unit, double before_f, double before_b)
             break; /* one before stays empty */
         if (g && missing > g->to - unit - 1)
             continue;
-        const int d = k % o->ndevices;
+        const int d = o->device_of[k];
         const Unit *u = &o->units.at[unit];
         double f = before_f, b = before_b;
         if (unit > 0 && s->piece[unit - 1] != k)
@@ -373,6 +376,7 @@ static Split *split_of(const Search *s, Arena *a, const int *piece)
                    .ndevices = o->ndevices,
                    .npieces = o->npieces,
                    .piece = ARENA_ARRAY(a, int, o->nforward + 1),
+                   .device_of = o->device_of,
                    .metric_only = o->metric_only,
                    .seconds = o->seconds};
     for (int u = 0; u < o->units.n; u++)
@@ -434,7 +438,7 @@ Split *split(Model *m, bool gpus)
                   .gpus = gpus,
                   .chain = o->npieces == o->ndevices,
                   .piece = ARENA_ARRAY(a, int, o->units.n + 1),
-                  .load = ARENA_ARRAY(a, double, o->ndevices),
+                  .load = ARENA_ARRAY(a, double, o->npieces),
                   .space = ARENA_ARRAY(a, double, o->ndevices),
                   .limit = INFINITY};
     find_gaps(s);
@@ -443,12 +447,15 @@ Split *split(Model *m, bool gpus)
         return split_of(s, a, s->piece); /* nothing to choose */
     for (int u = 0; u < o->units.n; u++)
         s->chain = s->chain && o->units.at[u].device == NONE;
+    while (s->first_trained < o->units.n && !o->units.at[s->first_trained].has_inward &&
+           !o->units.at[s->first_trained].has_weights)
+        s->first_trained++;
     consider(s, s->piece);
     Attempt first;
     if (effort(s) < MOST_ATTEMPTED && attempt(m, split_of(s, a, s->piece), gpus, &first) &&
         fits(s, (double)first.bytes))
         s->limit = s->goal == SPLIT_TIME ? first.seconds : (double)first.bytes;
-    memset(s->load, 0, sizeof *s->load * (size_t)o->ndevices);
+    memset(s->load, 0, sizeof *s->load * (size_t)o->npieces);
     if (o->units.n < 2000)
         search(s, 0, 0, 0);
     else

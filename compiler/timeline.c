@@ -221,6 +221,26 @@ static void prepare(Sim *s, Arena *a)
     }
 }
 
+/* From the first to the last action of a device. Weights that are rounded at the beginning could as
+ * well be rounded at the end of the step before. */
+static double span_of(const Sim *s, int device)
+{
+    const ActionList *list = list_of(s, device);
+    const Span *spans = s->t->devices[device].spans;
+    double first = -1, last = 0, rounding = 0;
+    for (int i = 0; i < list->actions.n; i++) {
+        if (list->actions.at[i].kind == ACT_ROUND) {
+            rounding += spans[i].end - spans[i].start;
+            continue;
+        }
+        if (list->actions.at[i].kind == ACT_JOIN)
+            continue;
+        first = first < 0 || spans[i].start < first ? spans[i].start : first;
+        last = spans[i].end > last ? spans[i].end : last;
+    }
+    return first < 0 ? rounding : last - first + rounding;
+}
+
 Timeline *timeline_make(Arena *a, const Program *p, TimelineKind kind)
 {
     Sim s = {.p = p, .kind = kind, .t = ARENA_NEW(a, Timeline)};
@@ -240,12 +260,14 @@ Timeline *timeline_make(Arena *a, const Program *p, TimelineKind kind)
     t->complete = true;
     double busy = 0;
     for (int d = 0; d < p->devices.n; d++) {
+        const double span = span_of(&s, d);
+        t->period = span > t->period ? span : t->period;
         busy += t->devices[d].busy;
         for (int stream = 0; stream < STREAMS; stream++)
             t->complete = t->complete && s.walkers[d].head[stream].at >= list_of(&s, d)->actions.n;
     }
-    if (t->step > 0)
-        t->bubble = 1 - busy / (t->step * p->devices.n);
+    if (t->period > 0)
+        t->bubble = 1 - busy / (t->period * p->devices.n);
     if (t->bubble < 1e-12)
         t->bubble = 0; /* rounding of a sum */
     return t;

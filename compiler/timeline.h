@@ -21,7 +21,9 @@ typedef struct {
 typedef struct {
     DeviceTime *devices;
     double step;   /* end of the last action */
-    double bubble; /* idle time of the devices over devices × step; 0 for an empty step */
+    double period; /* from a step to the next, which a device begins when it has ended its own: the
+                      longest time from the first action of a device to the end of its last */
+    double bubble; /* idle time of the devices over devices × period; 0 for an empty step */
     bool complete; /* every action ends */
 } Timeline;
 

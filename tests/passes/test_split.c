@@ -17,6 +17,7 @@ typedef struct {
     Arena *arena;
     uint64_t state;
     int n, gpus;            /* statements, the loss among them */
+    int pieces;             /* piece k is on gpu[k % gpus] */
     const char *text[MOST]; /* without their ends */
     int fixed[MOST];        /* annotation, or NONE */
     const char *rest;
@@ -38,12 +39,14 @@ static Sample random_sample(Arena *a, uint64_t seed, bool memory)
 {
     static const char *const links[] = {"100 MB/s", "1 GB/s", "20 GB/s"};
     static const char *const latencies[] = {"1 us", "10 us", "0.1 us"};
-    static const char *const schedules[] = {"1f1b", "gpipe", "zero_bubble"};
+    static const char *const schedules[] = {"1f1b", "gpipe", "zero_bubble", "zb_h2", "interleaved"};
     static const char *const optimizers[] = {"sgd(lr = 0.1)", "adam(lr = 0.1)"};
     Sample s = {.arena = a, .state = seed * 7919 + 11};
     draw(&s, 2);
     s.gpus = 2 + draw(&s, 3);
-    s.n = s.gpus + 2 + draw(&s, 3);
+    const char *schedule = pick(&s, schedules, s.gpus == 2 ? 5 : 4);
+    s.pieces = strcmp(schedule, "interleaved") == 0 ? 2 * s.gpus : s.gpus;
+    s.n = s.pieces + 2 + draw(&s, 3);
     s.n = s.n > MOST - 1 ? MOST - 1 : s.n;
     int width = 8 << draw(&s, 4), widths[MOST] = {0};
     for (int i = 0; i < s.n - 1; i++) {
@@ -74,7 +77,8 @@ static Sample random_sample(Arena *a, uint64_t seed, bool memory)
     }
     s.text[s.n - 1] = arena_printf(a, "loss cross_entropy(t%d, y)", s.n - 2);
     s.fixed[s.n - 1] = NONE;
-    if (draw(&s, 4) == 0) { /* one statement is annotated, with room on both sides */
+    if (s.pieces == s.gpus &&
+        draw(&s, 4) == 0) { /* one statement is annotated, with room on both sides */
         const int k = draw(&s, s.gpus), at = k + draw(&s, s.n - s.gpus + 1);
         s.fixed[at] = k;
     }
@@ -83,9 +87,8 @@ static Sample random_sample(Arena *a, uint64_t seed, bool memory)
         "train { batch = %d; optimizer = %s; }\n"
         "parallel { microbatch = 2; schedule = %s; split = %s; }\n"
         "devices gpu[%d] { compute = %d GFLOPS; bandwidth = 10 GB/s; link = %s; latency = %s; }\n",
-        2 << draw(&s, 4), pick(&s, optimizers, 2), pick(&s, schedules, 3),
-        memory ? "memory" : "time", s.gpus, 1 + draw(&s, 50), pick(&s, links, 3),
-        pick(&s, latencies, 3));
+        2 << draw(&s, 4), pick(&s, optimizers, 2), schedule, memory ? "memory" : "time", s.gpus,
+        1 + draw(&s, 50), pick(&s, links, 3), pick(&s, latencies, 3));
     return s;
 }
 
@@ -97,7 +100,7 @@ static const char *write_model(const Sample *s, const int *place)
     for (int i = 0; i < s->n; i++) {
         text_add(&t, s->text[i]);
         if (place[i] != NONE)
-            text_printf(&t, " @gpu[%d]", place[i]);
+            text_printf(&t, " @gpu[%d]", place[i] % s->gpus);
         text_add(&t, ";\n");
     }
     text_add(&t, "}\n");
@@ -116,7 +119,7 @@ static Result measure(const Sample *s, const int *place)
     if (!c.program)
         print_error("%s\n", write_model(s, place));
     assert_non_null(c.program);
-    Result r = {.seconds = timeline_make(c.arena, c.program, TIMELINE_SECONDS)->step};
+    Result r = {.seconds = timeline_make(c.arena, c.program, TIMELINE_SECONDS)->period};
     assert_int_equal(c.program->devices.n, s->gpus);
     for (int d = 0; d < c.program->devices.n; d++)
         r.bytes =
@@ -128,14 +131,14 @@ static Result measure(const Sample *s, const int *place)
 static void enumerate(const Sample *s, int *place, int i, Result *best)
 {
     if (i == s->n) {
-        if (place[i - 1] != s->gpus - 1)
+        if (place[i - 1] != s->pieces - 1)
             return;
         const Result r = measure(s, place);
         best->seconds = best->bytes < 0 || r.seconds < best->seconds ? r.seconds : best->seconds;
         best->bytes = best->bytes < 0 || r.bytes < best->bytes ? r.bytes : best->bytes;
         return;
     }
-    for (int k = i ? place[i - 1] : 0; k <= (i ? place[i - 1] + 1 : 0) && k < s->gpus; k++) {
+    for (int k = i ? place[i - 1] : 0; k <= (i ? place[i - 1] + 1 : 0) && k < s->pieces; k++) {
         if (s->fixed[i] != NONE && s->fixed[i] != k)
             continue;
         place[i] = k;

@@ -25,6 +25,22 @@ static void test_bubble_is_the_formula(void **state)
             }
 }
 
+/* Micro-batches of all chunks of a device between F and the end of the backward pass. */
+static int most_in_flight(const Program *p, int device)
+{
+    const ActionList *list = &p->devices.at[device].train;
+    int n = 0, most = 0;
+    for (int i = 0; i < list->actions.n; i++) {
+        const Action *a = &list->actions.at[i];
+        if (a->kind != ACT_RUN)
+            continue;
+        const RunKind last = p->chunks.at[a->chunk].has[RUN_W] ? RUN_W : RUN_I;
+        n += a->run == RUN_F ? 1 : a->run == last ? -1 : 0;
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
 /* Zero bubble idles as long as p - 1 forwards, and no stage holds more than 1F1B's first. */
 static void test_zero_bubble(void **state)
 {
@@ -41,6 +57,29 @@ static void test_zero_bubble(void **state)
                 assert_true(w.program->devices.at[d].in_flight <= p);
             work_free(&w);
         }
+}
+
+/* With room for 2 p - 1 micro-batches nothing idles between a device's first run and its last. ZB-V
+ * does so with no more than 1F1B's first stage holds: p micro-batches, in halves. */
+static void test_no_bubble(void **state)
+{
+    (void)state;
+    static const ScheduleKind tried[] = {SCHEDULE_ZB_H2, SCHEDULE_ZB_V};
+    for (int k = 0; k < 2; k++)
+        for (int p = 2; p <= 16; p++)
+            for (int m = 1; m <= 64; m += m < 2 * p + 3 ? 1 : 9) {
+                Work w = work_apart(p, m, tried[k]);
+                Plan *plan = plan_make(w.arena, w.program);
+                assert_true(plan->units->complete);
+                if (m >= 2 * p - 1) {
+                    assert_true(plan->units->bubble < 1e-12);
+                    assert_string_equal(plan->formula, "0");
+                    assert_true(fabs(plan->units->period - 3.0 * m * (k + 1)) < 1e-9);
+                }
+                for (int d = 0; d < p; d++)
+                    assert_true(most_in_flight(w.program, d) <= (k == 0 ? 2 * p - 1 : 2 * p));
+                work_free(&w);
+            }
 }
 
 /* Interleaved, in a group or several of as many micro-batches as there are devices: the bubble is
@@ -202,6 +241,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bubble_is_the_formula),
         cmocka_unit_test(test_zero_bubble),
+        cmocka_unit_test(test_no_bubble),
         cmocka_unit_test(test_interleaved),
         cmocka_unit_test(test_seconds_agree_with_units),
         cmocka_unit_test(test_transfers_take_time),

@@ -80,6 +80,20 @@ Work work_looped(int stages, int turns, int microbatches)
     return work_compile(text, SCHEDULE_INTERLEAVED, microbatches);
 }
 
+Work work_apart(int stages, int microbatches, ScheduleKind kind)
+{
+    char text[1000];
+    const int chunks = kind == SCHEDULE_ZB_V ? 2 * stages : stages;
+    snprintf(text, sizeof text,
+             "model apart { input x : f32[32]; target y : f32[32];"
+             "for i in 0 .. %d { x = relu(linear(x, 32) as fc[i]); } loss mse(x, y); }"
+             "train { batch = 2; optimizer = sgd(lr = 0.1); steps = 1; }"
+             "parallel { microbatch = 2; schedule = %s; }"
+             "devices gpu[%d] { compute = 10 MFLOPS; }",
+             chunks, schedule_kind_name(kind), stages);
+    return work_compile(text, kind, microbatches);
+}
+
 Work work_interleaved(int microbatches)
 {
     return work_compile("model two_turns { input x : f32[32]; target y : f32[32];"

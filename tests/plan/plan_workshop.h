@@ -27,6 +27,9 @@ Work work_chain(int stages, int each, int microbatches, ScheduleKind kind);
 Work work_interleaved(int microbatches);
 /* Equal chunks, `turns` on each device in turn, under schedule = interleaved. */
 Work work_looped(int stages, int turns, int microbatches);
+/* Equal chunks: one on each device, or under zb_v two in the form of a V; devices do not meet at
+ * the end of a step. */
+Work work_apart(int stages, int microbatches, ScheduleKind kind);
 void work_free(Work *w);
 
 #endif

@@ -1,0 +1,42 @@
+/* schedule.h - what schedule.c, schedule_zero.c and schedule_search.c share. */
+#ifndef MDLC_SCHEDULE_H
+#define MDLC_SCHEDULE_H
+
+#include "program.h"
+
+/* The first run of the backward pass, or NONE. */
+static inline int back_of(const Chunk *c)
+{
+    return c->has[RUN_B] ? RUN_B : c->has[RUN_I] ? RUN_I : c->has[RUN_W] ? RUN_W : NONE;
+}
+
+/* Whether W comes apart, after I. */
+static inline bool is_split(const Chunk *c)
+{
+    return c->has[RUN_I] && c->has[RUN_W];
+}
+
+/* Empty lists with room for all runs of their devices. */
+SlotList *schedule_new(const Program *p, bool eval);
+void schedule_push(const Program *p, SlotList *list, RunKind run, int chunk, int m);
+/* `warm` forwards, then each backward with the next forward, each W `late` micro-batches behind
+ * its I. Warm-up of all micro-batches is GPipe. */
+void schedule_fill(const Program *p, SlotList *list, int chunk, int warm, int late);
+/* Whether the lists can be gone through to their ends: skips may ask for another order. */
+bool schedule_ends(const Program *p, const SlotList *lists);
+
+/* Two chunks on each of D devices, chunk c on device c, and on 2 D - 1 - c on the way back. */
+bool schedule_is_v(const Program *p);
+/* ZB-V; only where schedule_is_v(). */
+void schedule_v(const Program *p, SlotList *lists);
+
+/* How an order of runs goes, with the seconds of the chunks and messages that begin when they
+ * can. */
+typedef struct {
+    double *spans; /* [devices]: from the first run to the end of the last */
+    int *held;     /* [chunks]: most micro-batches between F and the end of B, or of W */
+    bool complete; /* the lists end */
+} Pace;
+Pace schedule_pace(Arena *a, const Program *p, const SlotList *lists);
+
+#endif
