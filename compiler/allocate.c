@@ -238,8 +238,9 @@ static void suggest(const Program *p, const Device *d, Diag *diag)
     }
 }
 
-/* The device's largest things, and what would make the plan fit. */
-static void report_limit(const Program *p, Device *d, Diag *diag)
+/* The device's largest things, and what would make the plan fit; others: devices that need too much,
+ * too. */
+static void report_limit(const Program *p, Device *d, int others, Diag *diag)
 {
     Arena *a = p->graph->arena;
     const Devices *limit = &p->model->settings.devices;
@@ -248,6 +249,9 @@ static void report_limit(const Program *p, Device *d, Diag *diag)
     const Buffer **sorted = ARENA_ARRAY(a, const Buffer *, d->buffers.n + 1);
     for (int b = 0; b < d->buffers.n; b++)
         sorted[b] = &d->buffers.at[b];
+    if (others)
+        diag_help(diag, "%d other device%s need%s too much as well; %s most", others,
+                  others == 1 ? "" : "s", others == 1 ? "s" : "", d->name);
     qsort(sorted, (size_t)d->buffers.n, sizeof *sorted, largest_first);
     Text t = {.arena = a};
     for (int b = 0; b < d->buffers.n && b < 3; b++)
@@ -303,9 +307,15 @@ bool allocate(Program *p, Diag *diag)
         if (p->transfer != TRANSFER_LINKS)
             place_kernels(p, d);
     }
-    int64_t limit = p->model->settings.devices.memory;
-    for (int i = 0; i < p->devices.n && limit > 0; i++)
-        if (p->devices.at[i].bytes > limit)
-            report_limit(p, &p->devices.at[i], diag);
+    const int64_t limit = p->model->settings.devices.memory;
+    Device *largest = &p->devices.at[0];
+    int over = 0;
+    for (int i = 0; i < p->devices.n; i++) {
+        Device *d = &p->devices.at[i];
+        largest = d->bytes > largest->bytes ? d : largest;
+        over += limit > 0 && d->bytes > limit;
+    }
+    if (over)
+        report_limit(p, largest, over - 1, diag);
     return diag_errors(diag) == 0;
 }

@@ -42,7 +42,8 @@ bool attempt(const Model *m, const Split *s, bool gpus, Attempt *out)
     }
     if (p && (!gpus || program_for_gpus(p, quiet))) {
         const ScheduleKind kind = copy->settings.parallel.schedule;
-        communicate(p, schedule(p, kind, false), schedule(p, kind, true));
+        const SlotList *eval = schedule(p, kind, true);
+        communicate(p, schedule_train(p, eval), eval);
         if (p->transfer != TRANSFER_LINKS)
             order_waits(p);
         if (!allocate(p, quiet))

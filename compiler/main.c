@@ -123,7 +123,7 @@ static int compile(const Options *o, Compilation *c)
     ScheduleKind kind = c->model->settings.parallel.schedule;
     if (gpus && !program_for_gpus(p, c->diag))
         return EXIT_MODEL;
-    SlotList *train = schedule(p, kind, false), *eval = schedule(p, kind, true);
+    SlotList *eval = schedule(p, kind, true), *train = schedule_train(p, eval);
     dump_schedule(o, p, train);
 
     communicate(p, train, eval);

@@ -194,6 +194,11 @@ static void find_flows(Outline *o, const int *unit)
         for (int k = 0; k < g->ops.at[i].nin; k++) {
             const ValueId v = g->ops.at[i].in[k] == NONE ? NONE : root_of(g, g->ops.at[i].in[k]);
             const OpId def = v == NONE ? NONE : g->values.at[v].def;
+            if (def >= o->nforward && g->ops.at[i].phase == PHASE_W &&
+                g->ops.at[def].phase == PHASE_B && !kept[v]) {
+                o->units.at[unit[def]].late += round_up(bytes_of(o, v), BUFFER_ALIGN);
+                kept[v] = true;
+            }
             if (def == NONE || def >= o->nforward)
                 continue;
             if (i >= o->nforward) {
@@ -482,13 +487,14 @@ Outlook outline_look(const Outline *o, const int *piece)
     look_chunks(&l, piece);
     look_runs(&l);
     look_messages(&l);
-    const SlotList *lists = schedule(&l.program, o->model->settings.parallel.schedule, false);
-    const Pace pace = schedule_pace(l.arena, &l.program, lists);
+    const ScheduleKind kind = o->model->settings.parallel.schedule;
+    const Pace pace = schedule_pace(l.arena, &l.program, schedule(&l.program, kind, false));
     Outlook out = {.seconds = find_period(&l, &pace)};
     double *bytes = ARENA_ARRAY(l.arena, double, l.program.devices.n);
     for (int u = 0; u < o->units.n; u++) {
         const int c = l.chunk_of[u], d = l.program.chunks.at[c].device;
-        bytes[d] += (double)o->units.at[u].fixed + (double)o->units.at[u].kept * pace.held[c];
+        bytes[d] += (double)o->units.at[u].fixed + (double)o->units.at[u].kept * pace.held[c] +
+                    (double)o->units.at[u].late * pace.waiting[c];
         out.bytes = bytes[d] > out.bytes ? bytes[d] : out.bytes;
     }
     arena_free(none.arena);

@@ -17,6 +17,7 @@ typedef struct {
     double crossing; /* bytes of one sample that are alive before this unit */
     int64_t fixed;   /* bytes of those weights, with gradients, state and rounded copies */
     int64_t kept;    /* bytes of a micro-batch that the backward pass reads again */
+    int64_t late;    /* bytes of a micro-batch that the backward pass makes for the weights alone */
     bool has_inward, has_weights;
 } Unit;
 

@@ -219,6 +219,9 @@ typedef struct {
     const int *device_of;    /* [pieces] */
     const bool *metric_only; /* [ops] */
     const double *seconds;   /* [ops]: as cost_table() has them */
+    /* As outline.h looks at it: seconds of a step, bytes of the largest device; steps of lowering.
+     */
+    double look_seconds, look_bytes, effort;
 } Split;
 
 /* A pass's side tables about the Graph. */
@@ -243,7 +246,7 @@ typedef VEC(Slot) SlotList;
 const char *run_name(RunKind kind); /* "F" */
 const char *buffer_class_name(BufferClass c);
 const char *schedule_kind_name(ScheduleKind k); /* "1f1b" */
-bool schedule_splits(ScheduleKind k); /* the backward pass is in two, I and W */
+bool schedule_splits(ScheduleKind k);           /* the backward pass is in two, I and W */
 
 int dtype_size(const Program *p, Dtype t); /* bytes of an element in this program */
 /* Bytes of one tensor of a value in this program. */
@@ -281,6 +284,9 @@ Program *lower(Model *m, Placement *pl, Diag *d);
 bool program_for_gpus(Program *p, Diag *d);
 /* Orders the runs of one step on every device. */
 SlotList *schedule(const Program *p, ScheduleKind kind, bool eval);
+/* The order of training as the settings say. A searched one is tried in whole plans, so what comes
+ * behind this pass is to be made again, if it was made. */
+SlotList *schedule_train(Program *p, const SlotList *eval);
 /* Adds transfers and waits around the runs; finds how many micro-batches each buffer holds. */
 void communicate(Program *p, const SlotList *train, const SlotList *eval);
 /* Offsets. */

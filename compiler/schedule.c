@@ -273,6 +273,15 @@ static Slot looped_run(const Program *p, int device, int n, bool back)
     return (Slot){back ? RUN_B : RUN_F, chunk, n / (D * turns) * D + within % D};
 }
 
+/* The backward pass as a whole, whether or not it is in two. */
+static void back_push(const Program *p, SlotList *list, Slot s)
+{
+    const Chunk *c = &p->chunks.at[s.chunk];
+    schedule_push(p, list, (RunKind)back_of(c), s.chunk, s.m);
+    if (is_split(c))
+        schedule_push(p, list, RUN_W, s.chunk, s.m);
+}
+
 static void interleave(const Program *p, SlotList *lists)
 {
     const int D = p->devices.n, turns = p->chunks.n / D, all = p->microbatches * turns;
@@ -283,7 +292,7 @@ static void interleave(const Program *p, SlotList *lists)
         for (int n = 0; n < all; n++) {
             if (warm + n < all)
                 VEC_PUSH(p->graph->arena, &lists[d], looped_run(p, d, warm + n, false));
-            VEC_PUSH(p->graph->arena, &lists[d], looped_run(p, d, n, true));
+            back_push(p, &lists[d], looped_run(p, d, n, true));
         }
     }
 }

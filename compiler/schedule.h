@@ -30,11 +30,23 @@ bool schedule_is_v(const Program *p);
 /* ZB-V; only where schedule_is_v(). */
 void schedule_v(const Program *p, SlotList *lists);
 
+/* What is needed to tell when a run may begin. */
+typedef struct {
+    const Program *p;
+    double **delay;     /* [chunks * RUN_KINDS]: of each of its `after`, seconds of the messages */
+    VEC(int) * readers; /* [chunks]: devices whose runs read what its runs make */
+} SchedulePacer;
+SchedulePacer *schedule_pacer(Arena *a, const Program *p);
+/* By what the run reads; -1: not known yet. done: [(2 * chunk + back) * M + m], when F, and B or I,
+ * have ended, or -1. */
+double schedule_may_begin(const SchedulePacer *w, Slot s, const double *done);
+
 /* How an order of runs goes, with the seconds of the chunks and messages that begin when they
  * can. */
 typedef struct {
     double *spans; /* [devices]: from the first run to the end of the last */
     int *held;     /* [chunks]: most micro-batches between F and the end of B, or of W */
+    int *waiting;  /* [chunks]: most between I and the end of W; 0 where the two are one */
     bool complete; /* the lists end */
 } Pace;
 Pace schedule_pace(Arena *a, const Program *p, const SlotList *lists);

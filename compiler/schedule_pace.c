@@ -7,21 +7,14 @@
 #include "cost.h"
 #include "schedule.h"
 
-typedef struct {
-    const Program *p;
-    Arena *arena;
-    double **delay; /* [chunks * RUN_KINDS]: of each of its `after`, seconds */
-    double *done;   /* [(2 * chunk + back) * M + m]; -1: not yet */
-} Walk;
-
 /* Seconds between the end of a run of one chunk and what reads its results in another. */
-static void find_delays(Walk *w)
+static void find_delays(Arena *a, SchedulePacer *w)
 {
     const Program *p = w->p;
-    w->delay = ARENA_ARRAY(w->arena, double *, p->chunks.n *RUN_KINDS);
+    w->delay = ARENA_ARRAY(a, double *, (p->chunks.n * RUN_KINDS));
     for (int c = 0; c < p->chunks.n; c++)
         for (int k = 0; k < RUN_KINDS; k++)
-            w->delay[c * RUN_KINDS + k] = ARENA_ARRAY(w->arena, double, p->chunks.at[c].after[k].n);
+            w->delay[c * RUN_KINDS + k] = ARENA_ARRAY(a, double, p->chunks.at[c].after[k].n);
     for (int l = 0; l < p->links.n; l++) {
         const Link *link = &p->links.at[l];
         if (link->kind != LINK_ACTIVATION && link->kind != LINK_GRADIENT)
@@ -38,16 +31,28 @@ static void find_delays(Walk *w)
     }
 }
 
-/* When a run may begin, by what it reads; -1: not known yet. */
-static double may_begin(const Walk *w, Slot s)
+SchedulePacer *schedule_pacer(Arena *a, const Program *p)
+{
+    SchedulePacer *w = ARENA_NEW(a, SchedulePacer);
+    w->p = p;
+    w->readers = arena_alloc(a, sizeof *w->readers * (size_t)(p->chunks.n + 1));
+    find_delays(a, w);
+    for (int c = 0; c < p->chunks.n; c++)
+        for (int k = 0; k < RUN_KINDS; k++)
+            for (int i = 0; i < p->chunks.at[c].after[k].n; i++)
+                VEC_PUSH(a, &w->readers[p->chunks.at[c].after[k].at[i]], p->chunks.at[c].device);
+    return w;
+}
+
+double schedule_may_begin(const SchedulePacer *w, Slot s, const double *done)
 {
     const int back = run_goes_back(s.run), M = w->p->microbatches;
     const Chunk *c = &w->p->chunks.at[s.chunk];
-    double at = back ? w->done[2 * s.chunk * M + s.m] : 0;
+    double at = back ? done[2 * s.chunk * M + s.m] : 0;
     if (s.run == RUN_W && c->has[RUN_I] && at >= 0)
-        at = w->done[(2 * s.chunk + 1) * M + s.m];
+        at = done[(2 * s.chunk + 1) * M + s.m];
     for (int i = 0; i < c->after[s.run].n && at >= 0; i++) {
-        const double x = w->done[(2 * c->after[s.run].at[i] + back) * M + s.m];
+        const double x = done[(2 * c->after[s.run].at[i] + back) * M + s.m];
         const double y = x < 0 ? -1 : x + w->delay[s.chunk * RUN_KINDS + (int)s.run][i];
         at = y < 0 ? -1 : y > at ? y : at;
     }
@@ -57,28 +62,35 @@ static double may_begin(const Walk *w, Slot s)
 Pace schedule_pace(Arena *a, const Program *p, const SlotList *lists)
 {
     const int M = p->microbatches, D = p->devices.n, n = 2 * p->chunks.n * M;
-    Walk w = {.p = p, .arena = a, .done = ARENA_ARRAY(a, double, n)};
-    Pace out = {.spans = ARENA_ARRAY(a, double, D), .held = ARENA_ARRAY(a, int, p->chunks.n)};
+    const SchedulePacer *w = schedule_pacer(a, p);
+    double *done = ARENA_ARRAY(a, double, n);
+    Pace out = {.spans = ARENA_ARRAY(a, double, D),
+                .held = ARENA_ARRAY(a, int, p->chunks.n),
+                .waiting = ARENA_ARRAY(a, int, p->chunks.n)};
+    int *late = ARENA_ARRAY(a, int, p->chunks.n);
     double *first = ARENA_ARRAY(a, double, D), *ends = ARENA_ARRAY(a, double, D);
     int *next = ARENA_ARRAY(a, int, D), *now = ARENA_ARRAY(a, int, p->chunks.n);
     for (int i = 0; i < n; i++)
-        w.done[i] = -1;
-    find_delays(&w);
+        done[i] = -1;
     for (bool moved = true; moved;) {
         moved = false;
         for (int d = 0; d < D; d++)
             for (; next[d] < lists[d].n; next[d]++, moved = true) {
                 const Slot s = lists[d].at[next[d]];
                 const Chunk *c = &p->chunks.at[s.chunk];
-                const double at = may_begin(&w, s);
+                const double at = schedule_may_begin(w, s, done);
                 if (at < 0)
                     break;
                 if (next[d] == 0)
                     first[d] = at;
                 ends[d] = (at > ends[d] ? at : ends[d]) + c->seconds[s.run];
                 if (s.run != RUN_W || !c->has[RUN_I])
-                    w.done[(2 * s.chunk + run_goes_back(s.run)) * M + s.m] = ends[d];
+                    done[(2 * s.chunk + run_goes_back(s.run)) * M + s.m] = ends[d];
                 now[s.chunk] += s.run == RUN_F;
+                if (is_split(c))
+                    late[s.chunk] += s.run == RUN_I ? 1 : s.run == RUN_W ? -1 : 0;
+                if (late[s.chunk] > out.waiting[s.chunk])
+                    out.waiting[s.chunk] = late[s.chunk];
                 if (now[s.chunk] > out.held[s.chunk])
                     out.held[s.chunk] = now[s.chunk];
                 now[s.chunk] -= run_goes_back(s.run) && (s.run != RUN_I || !c->has[RUN_W]);

@@ -368,6 +368,14 @@ static void improve(Search *s)
 
 /* --------------------------------------------------------------------------- pass */
 
+/* What lowering a way takes, in steps. */
+static double effort(const Search *s)
+{
+    const Outline *o = s->o;
+    return 20.0 * o->model->graph->ops.n +
+           6.0 * o->microbatches * (o->npieces + 2.0 * (o->npieces - 1));
+}
+
 static Split *split_of(const Search *s, Arena *a, const int *piece)
 {
     const Outline *o = s->o;
@@ -378,29 +386,37 @@ static Split *split_of(const Search *s, Arena *a, const int *piece)
                    .piece = ARENA_ARRAY(a, int, o->nforward + 1),
                    .device_of = o->device_of,
                    .metric_only = o->metric_only,
-                   .seconds = o->seconds};
+                   .seconds = o->seconds,
+                   .effort = effort(s)};
     for (int u = 0; u < o->units.n; u++)
         for (OpId i = o->units.at[u].first; i < o->units.at[u].end; i++)
             out->piece[i] = piece[u];
     return out;
 }
 
-/* What lowering a way takes, in steps. */
-static double effort(const Search *s)
+static Split *with_look(const Search *s, Split *out)
 {
-    const Outline *o = s->o;
-    return 20.0 * o->model->graph->ops.n +
-           6.0 * o->microbatches * (o->npieces + 2.0 * (o->npieces - 1));
+    int *piece = ARENA_ARRAY(s->arena, int, s->o->units.n + 1);
+    for (int u = 0; u < s->o->units.n; u++)
+        piece[u] = out->piece[s->o->units.at[u].first];
+    const Outlook look = outline_look(s->o, piece);
+    out->look_seconds = look.seconds;
+    out->look_bytes = look.bytes;
+    return out;
 }
 
-static bool better(const Search *s, const Attempt *a, const Attempt *b)
+/* The better one is less: that fits, then by the goal, then by the other one. */
+static int compare_attempts(const Model *m, const Attempt *a, const Attempt *b)
 {
-    const bool x = fits(s, (double)a->bytes), y = fits(s, (double)b->bytes);
+    const int64_t memory = m->settings.devices.memory;
+    const bool x = memory == 0 || a->bytes <= memory, y = memory == 0 || b->bytes <= memory;
+    const int bytes = a->bytes < b->bytes ? -1 : a->bytes > b->bytes;
+    const int seconds = compare(a->seconds, b->seconds);
     if (x != y)
-        return x;
-    if (!x || s->goal == SPLIT_MEMORY)
-        return a->bytes < b->bytes || (a->bytes == b->bytes && compare(a->seconds, b->seconds) < 0);
-    return compare(a->seconds, b->seconds) < 0;
+        return x ? -1 : 1;
+    if (!x || m->settings.parallel.split == SPLIT_MEMORY)
+        return bytes ? bytes : seconds;
+    return seconds ? seconds : bytes;
 }
 
 /* The best of the ways that are remembered, by what they come to. */
@@ -419,7 +435,7 @@ static const int *choose(Search *s, Arena *a)
             break;
         Attempt now;
         if (attempt(s->o->model, split_of(s, a, w->piece), s->gpus, &now) &&
-            (!chosen || better(s, &now, &best))) {
+            (!chosen || compare_attempts(s->o->model, &now, &best) < 0)) {
             best = now;
             chosen = w->piece;
         }
@@ -427,7 +443,7 @@ static const int *choose(Search *s, Arena *a)
     return chosen ? chosen : s->ways[0].piece;
 }
 
-Split *split(Model *m, bool gpus)
+static Split *split_for(Model *m, bool gpus)
 {
     Arena *a = m->graph->arena;
     Outline *o = outline_make(a, m);
@@ -444,7 +460,7 @@ Split *split(Model *m, bool gpus)
     find_gaps(s);
     cut_evenly(s);
     if (s->gaps.n == 0 || (s->gaps.n == 1 && s->gaps.at[0].lo == s->gaps.at[0].hi))
-        return split_of(s, a, s->piece); /* nothing to choose */
+        return with_look(s, split_of(s, a, s->piece)); /* nothing to choose */
     for (int u = 0; u < o->units.n; u++)
         s->chain = s->chain && o->units.at[u].device == NONE;
     while (s->first_trained < o->units.n && !o->units.at[s->first_trained].has_inward &&
@@ -462,5 +478,35 @@ Split *split(Model *m, bool gpus)
         s->stopped = true;
     if (s->stopped)
         improve(s);
-    return split_of(s, a, choose(s, a));
+    return with_look(s, split_of(s, a, choose(s, a)));
+}
+
+/* For an order that is searched: of the splits for the named ones, among which it is. */
+static Split *split_for_any(Model *m, bool gpus)
+{
+    const ScheduleKind own = m->settings.parallel.schedule;
+    Split *best = NULL;
+    Attempt least = {0, 0};
+    for (int k = 0; k < SCHEDULE_SEARCHED; k++) {
+        const int chunks = m->settings.parallel.chunks;
+        if (k == SCHEDULE_ZB_V && chunks && chunks != 2)
+            continue;
+        m->settings.parallel.schedule = (ScheduleKind)k;
+        Split *s = split_for(m, gpus);
+        m->settings.parallel.schedule = own;
+        Attempt now = {s->look_seconds, (int64_t)s->look_bytes};
+        if (s->effort < MOST_ATTEMPTED && !attempt(m, s, gpus, &now))
+            continue;
+        if (!best || compare_attempts(m, &now, &least) < 0) {
+            best = s;
+            least = now;
+        }
+    }
+    return best;
+}
+
+Split *split(Model *m, bool gpus)
+{
+    return m->settings.parallel.schedule == SCHEDULE_SEARCHED ? split_for_any(m, gpus)
+                                                              : split_for(m, gpus);
 }

@@ -39,7 +39,8 @@ Compiled compile_for(bool gpu, const char *path, const char *const *defines,
     if (gpu && !program_for_gpus(p, c.diag))
         return c;
     ScheduleKind kind = c.model->settings.parallel.schedule;
-    communicate(p, schedule(p, kind, false), schedule(p, kind, true));
+    const SlotList *eval = schedule(p, kind, true);
+    communicate(p, schedule_train(p, eval), eval);
     if (gpu)
         order_waits(p);
     if (allocate(p, c.diag))
