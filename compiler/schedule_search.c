@@ -240,7 +240,9 @@ static Orders find_orders(const Program *p)
                                .patient = v / 2 == 1};
             if ((runs += count_runs(p)) > MOST_RUNS)
                 return out;
-            SlotList *lists = simulate(a, p, pacer, rule);
+            Arena *scratch = arena_new();
+            SlotList *lists = simulate(scratch, p, pacer, rule);
+            arena_free(scratch);
             if (lists)
                 VEC_PUSH(a, &out, lists);
         }
@@ -348,9 +350,11 @@ static SlotList *search(Program *p, const SlotList *eval)
     const int64_t memory = p->model->settings.devices.memory;
     Ranked *sorted = ARENA_ARRAY(p->graph->arena, Ranked, orders.n);
     for (int i = 0; i < orders.n; i++) {
-        const Pace pace = schedule_pace(p->graph->arena, p, orders.at[i]);
+        Arena *scratch = arena_new();
+        const Pace pace = schedule_pace(scratch, p, orders.at[i]);
         sorted[i] = (Ranked){orders.at[i], pace.complete ? longest(p, &pace) : INFINITY, i,
                              may_fit(p, &pace)};
+        arena_free(scratch);
     }
     qsort(sorted, (size_t)orders.n, sizeof *sorted, by_period);
     SlotList *best = sorted[0].lists;

@@ -31,6 +31,7 @@
 
 /* Bounds on the search, in steps that do not depend on the machine. */
 enum {
+    MOST_CHOICES = 20000,    /* units times pieces; above, only one cut at a time is moved */
     MOST_PLACES = 4000000,   /* units placed in the search */
     MOST_LOOKED = 3000000,   /* runs walked in looks */
     MOST_ATTEMPTED = 400000, /* operations lowered and actions ordered in attempts */
@@ -472,7 +473,7 @@ static Split *split_for(Model *m, bool gpus)
         fits(s, (double)first.bytes))
         s->limit = s->goal == SPLIT_TIME ? first.seconds : (double)first.bytes;
     memset(s->load, 0, sizeof *s->load * (size_t)o->npieces);
-    if (o->units.n < 2000)
+    if ((double)o->units.n * o->npieces < MOST_CHOICES)
         search(s, 0, 0, 0);
     else
         s->stopped = true;
