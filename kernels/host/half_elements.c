@@ -1,4 +1,5 @@
-/* half_elements.c - element by element: rounding to 16-bit numbers, and dropout of them. */
+/* half_elements.c - element by element: rounding to 16-bit numbers, one number everywhere, and
+ * dropout. */
 #include <math.h>
 
 #include "half_convert.h"
@@ -22,6 +23,23 @@ void half_round(Team *team, HalfKind kind, half16 *y, const float *x, int64_t n)
 {
     Rounding v = {kind, y, x};
     team_range(team, n, GRAIN, round_range, &v);
+}
+
+typedef struct {
+    half16 *y;
+    half16 value;
+} Filling;
+
+static void fill_range(void *ctx, int64_t from, int64_t to)
+{
+    const Filling *f = ctx;
+    for (int64_t i = from; i < to; i++)
+        f->y[i] = f->value;
+}
+
+void fill_half(Team *team, HalfKind kind, half16 *y, float value, int64_t n)
+{
+    team_range(team, n, GRAIN, fill_range, &(Filling){y, half_round_one(kind, value)});
 }
 
 typedef struct {
@@ -55,17 +73,12 @@ static void drop_blocks(void *ctx, int64_t from, int64_t to)
     }
 }
 
-static void zero_range(void *ctx, int64_t from, int64_t to)
-{
-    memset((half16 *)ctx + from, 0, (size_t)(to - from) * sizeof(half16));
-}
-
 void dropout_half(Team *team, HalfKind kind, half16 *y, const half16 *x, double p, uint64_t key,
                   int64_t first, int64_t samples, int64_t n)
 {
     const double least = ceil(p * 4294967296.0);
     if (least >= 4294967296.0) {
-        team_range(team, samples * n, GRAIN, zero_range, y);
+        fill_half(team, kind, y, 0, samples * n);
         return;
     }
     Dropout d = {

@@ -354,12 +354,34 @@ static void test_round(void **state)
     }
 }
 
+static void test_fill(void **state)
+{
+    (void)state;
+    enum { N = 40001 };
+    static const float values[] = {0, 1.00390625f, -65519};
+    static const half16 bits[][2] = {{0, 0}, {0x3f80, 0x3c04}, {0xc780, 0xfbff}};
+    for (int k = 0; k < 2; k++) {
+        half16 *y = new_halves(k ? HALF_F16 : HALF_BF16, N, 0);
+        for (int i = 0; i < 3; i++) {
+            SAME_ON_EVERY_TEAM(y, N * 2, 0x5a,
+                               fill_half(team, k ? HALF_F16 : HALF_BF16, y, values[i], N));
+            for (int64_t n = 0; n < N; n++)
+                assert_int_equal(y[n], bits[i][k]);
+        }
+        free(y);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_norms),           cmocka_unit_test(test_losses),
-        cmocka_unit_test(test_loss_not_finite), cmocka_unit_test(test_dropout),
-        cmocka_unit_test(test_reduce_sum),      cmocka_unit_test(test_round),
+        cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_losses),
+        cmocka_unit_test(test_loss_not_finite),
+        cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_reduce_sum),
+        cmocka_unit_test(test_round),
+        cmocka_unit_test(test_fill),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
