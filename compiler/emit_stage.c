@@ -43,10 +43,13 @@ static const char *layers_of(Emit *e)
     return arena_printf(e->arena, "%s ... %s", first, last);
 }
 
-static bool uses_halves(const Program *p)
+/* Has the device tensors of 16-bit numbers? Inputs may be such in every precision. */
+static bool holds_halves(const Emit *e)
 {
-    Precision precision = p->model->settings.train.precision;
-    return precision == PRECISION_BF16 || precision == PRECISION_F16;
+    for (int i = 0; i < e->d->buffers.n; i++)
+        if (dtype_is_half(e->p->graph->values.at[e->d->buffers.at[i].value].type))
+            return true;
+    return false;
 }
 
 static void print_header(Emit *e)
@@ -83,7 +86,7 @@ static void print_header(Emit *e)
     }
     emit_line(e, " */");
     emit_line(e, e->gpu ? "#include <rt_cuda.h>" : "#include <rt.h>");
-    if (uses_halves(p))
+    if (holds_halves(e))
         emit_line(e, e->gpu ? "#include <gpu_half.h>" : "#include <half.h>");
     if (!e->gpu)
         emit_line(e, "#include <vmath.h>");

@@ -25,6 +25,22 @@ static const char *fingerprint(const Program *p)
     return arena_printf(g->arena, "%016" PRIx64, (uint64_t)XXH64(text.at, text.n, 0));
 }
 
+static const char *input_type(Dtype t)
+{
+    switch (t) {
+    case DT_I32:
+        return "MDL_I32";
+    case DT_U8:
+        return "MDL_U8";
+    case DT_BF16:
+        return "MDL_BF16";
+    case DT_F16:
+        return "MDL_F16";
+    default:
+        return "MDL_REAL";
+    }
+}
+
 static void print_inputs(Emit *e)
 {
     const Graph *g = e->p->graph;
@@ -38,10 +54,8 @@ static void print_inputs(Emit *e)
         for (int k = 0; k < x->shape.rank; k++)
             text_printf(&dims, "%s%lld", k ? ", " : "", (long long)x->shape.dim[k]);
         emit_line(e, "    {%s, %s, %s, %d, {%s}, %lld},", emit_string(e->arena, x->name),
-                  x->type == DT_I32  ? "MDL_I32"
-                  : x->type == DT_U8 ? "MDL_U8"
-                                     : "MDL_REAL",
-                  x->target ? "true" : "false", x->shape.rank, dims.at, (long long)x->limit);
+                  input_type(x->type), x->target ? "true" : "false", x->shape.rank, dims.at,
+                  (long long)x->limit);
     }
     emit_line(e, "};");
     emit_blank(e);

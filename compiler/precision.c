@@ -1,6 +1,6 @@
 /* precision.c - which tensors are 16 bits wide in mixed precision.
  *
- * In:  the forward operations, all of them on f32.
+ * In:  the forward operations, on f32; what moves or casts inputs on the inputs' own types.
  * Out: the same, where the operands and results of matrix products (linear, matmul, attention)
  *      are bf16 or f16, and what stands between f32 and 16 bits is an operation: a cast.
  *
@@ -9,7 +9,8 @@
  * give f32. Element-wise operations read both and compute in f32. A norm or an element-wise
  * operation whose result only products read writes 16 bits itself, since the products would
  * round it anyway; a result that others read as well is f32 and has a rounded copy. So what is
- * added up over the layers, the residual stream, stays f32.
+ * added up over the layers, the residual stream, stays f32. Inputs that have these 16 bits to begin
+ * with are read by products as they are.
  *
  * A weight that a product reads has a rounded copy, a value of its own, which is made from the
  * f32 weight at the start of every step; a gradient of a weight is always f32.
@@ -26,6 +27,7 @@ typedef struct {
     Dtype half;
     unsigned *want;          /* [values] */
     ValueId *rounded, *wide; /* [values]: its copy of the other type, or NONE */
+    ValueId *instead;        /* [values]: what is read instead of it, or NONE */
     VEC(Op) ops;             /* as they come out */
     int nvalues;             /* before any copies */
 } Mixed;
@@ -190,6 +192,19 @@ static void fit_results(Mixed *x, const Op *op)
     }
 }
 
+/* What is cast to f32 from 16 bits is its own rounded copy. true: that is all that is read. */
+static bool undo_cast(Mixed *x, const Op *op)
+{
+    if (op->kind != OP_CAST || x->g->values.at[op->in[0]].type != x->half)
+        return false;
+    const ValueId from = op->in[0], to = op->out[0];
+    x->rounded[to] = from;
+    if (x->want[to] != WANT_HALF)
+        return false;
+    x->instead[to] = from;
+    return true;
+}
+
 /* Copies stand right behind what they copy, whoever reads them: in its turn of a loop. */
 static void copy_results(Mixed *x, OpId o)
 {
@@ -197,7 +212,7 @@ static void copy_results(Mixed *x, OpId o)
     for (int i = 0; i < op.nout; i++) {
         const ValueId v = op.out[i];
         const Value *y = &x->g->values.at[v];
-        if (y->type == DT_F32 && x->want[v] & WANT_HALF)
+        if (y->type == DT_F32 && x->want[v] & WANT_HALF && x->rounded[v] == NONE)
             x->rounded[v] = cast(x, v, x->half, &op);
         else if (y->type == x->half && x->want[v] & MUST_WIDE)
             x->wide[v] = cast(x, v, DT_F32, &op);
@@ -214,15 +229,21 @@ void mix_precision(Graph *g, Precision precision)
                .want = ARENA_ARRAY(g->arena, unsigned, most),
                .rounded = ARENA_ARRAY(g->arena, ValueId, most),
                .wide = ARENA_ARRAY(g->arena, ValueId, most),
+               .instead = ARENA_ARRAY(g->arena, ValueId, most),
                .nvalues = n};
     for (ValueId v = 0; v < most; v++)
-        x.rounded[v] = x.wide[v] = NONE;
+        x.rounded[v] = x.wide[v] = x.instead[v] = NONE;
     find_wants(&x);
     for (int i = 0; i < g->inputs.n; i++)
         if (g->inputs.at[i].type == DT_F32 && x.want[g->inputs.at[i].value] & WANT_HALF)
             x.rounded[g->inputs.at[i].value] = cast(&x, g->inputs.at[i].value, x.half, NULL);
     for (OpId o = 0; o < g->ops.n; o++) {
         Op op = g->ops.at[o];
+        if (undo_cast(&x, &op))
+            continue;
+        for (int i = 0; i < op.nin; i++)
+            if (op.in[i] != NONE && x.instead[op.in[i]] != NONE)
+                op.in[i] = x.instead[op.in[i]];
         fit_operands(&x, &op);
         fit_results(&x, &op);
         const OpId id = x.ops.n;

@@ -45,11 +45,6 @@ static bool read_type(Elab *e, const TypeExpr *type, Dtype *out, Shape *shape)
         elab_help(e, "the types are f32, bf16, f16, i32 and u8");
         return false;
     }
-    if (kind == DT_BF16 || kind == DT_F16) {
-        elab_error(e, type->element.at, "%s tensors are not available yet", names[kind]);
-        elab_help(e, "use f32");
-        return false;
-    }
     *out = (Dtype)kind;
     *shape = (Shape){.rank = type->dims.n};
     if (type->dims.n > MAX_RANK) {
@@ -142,6 +137,11 @@ static void run_weight(Elab *e, const Stmt *s)
         return;
     if (type != DT_F32) {
         elab_error(e, s->input.type.at, "a weight is f32, not %s", dtype_name(type));
+        if (dtype_is_half(type))
+            elab_help(e,
+                      "what is trained is f32; precision = %s in train makes products read it "
+                      "rounded to %s",
+                      dtype_name(type), dtype_name(type));
         return;
     }
     if (!weight_init(e, s->input.init, w.shape, &w))

@@ -7,6 +7,8 @@
  *
  * Errors, in units in the last place, over all floats: exp 2, log 2, tanh 3, sigmoid 4.
  * Infinities and NaN give what the C library gives. gelu, silu and bce are compositions.
+ *
+ * 16-bit numbers are converted from and to float, whichever `real` is.
  */
 #ifndef MDL_VMATH_H
 #define MDL_VMATH_H
@@ -17,6 +19,65 @@
 #include "kernels.h"
 
 #define VMATH static inline __attribute__((always_inline))
+
+VMATH float mdl_from_bits(int32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+VMATH int32_t mdl_to_bits(float x)
+{
+    int32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+/* 16-bit numbers: exact to float; from float to nearest even, NaN stays NaN. */
+VMATH float mdl_from_bf16(uint16_t h)
+{
+    return mdl_from_bits((int32_t)((uint32_t)h << 16));
+}
+
+VMATH uint16_t mdl_to_bf16(float x)
+{
+    const uint32_t bits = (uint32_t)mdl_to_bits(x);
+    const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    return (uint16_t)(x != x ? bits >> 16 | 0x40 : rounded);
+}
+
+VMATH float mdl_round_bf16(float x)
+{
+    return mdl_from_bf16(mdl_to_bf16(x));
+}
+
+/* The exponent moved up is the number times 2^-112, subnormal numbers included. */
+VMATH float mdl_from_f16(uint16_t h)
+{
+    const uint32_t size = (uint32_t)(h & 0x7fff) << 13, sign = (uint32_t)(h & 0x8000) << 16;
+    const uint32_t finite = (uint32_t)mdl_to_bits(mdl_from_bits((int32_t)size) * 0x1p112f);
+    const uint32_t quiet = size > 0x0f800000 ? 0x400000 : 0;
+    const uint32_t bits = size >= 0x0f800000 ? size | 0x70000000 | quiet : finite;
+    return mdl_from_bits((int32_t)(sign | bits));
+}
+
+VMATH uint16_t mdl_to_f16(float x)
+{
+    const uint32_t bits = (uint32_t)mdl_to_bits(x), size = bits & 0x7fffffff;
+    /* adding 0.5 leaves multiples of 2^-24 in the lowest bits: what a subnormal number is */
+    const uint32_t small = (uint32_t)mdl_to_bits(mdl_from_bits((int32_t)size) + 0.5f) - 0x3f000000;
+    const uint32_t normal = (size - 0x38000000 + 0xfff + (size >> 13 & 1)) >> 13;
+    uint32_t half = size < 0x38800000 ? small : normal;
+    half = size >= 0x477ff000 ? 0x7c00 : half; /* 65520 and more */
+    half = size > 0x7f800000 ? (size >> 13 & 0x3ff) | 0x7e00 : half;
+    return (uint16_t)(half | bits >> 31 << 15);
+}
+
+VMATH float mdl_round_f16(float x)
+{
+    return mdl_from_f16(mdl_to_f16(x));
+}
 
 #ifdef MDL_F64
 
@@ -60,20 +121,6 @@ VMATH real mdl_sigmoid(real x)
 VMATH float mdl_fma(float a, float b, float c)
 {
     return __builtin_fmaf(a, b, c);
-}
-
-VMATH float mdl_from_bits(int32_t bits)
-{
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-VMATH int32_t mdl_to_bits(float x)
-{
-    int32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
 }
 
 /* x = n ln 2 + r, |r| <= ln 2 / 2. Gives exp(r), by a polynomial, and n in the lowest bits of
@@ -171,52 +218,6 @@ VMATH float mdl_sigmoid(float x)
     int32_t bits;
     const float p = mdl_exp_rest(y, &bits);
     return 1 / (1 + p * mdl_from_bits((int32_t)(((uint32_t)bits << 23) + 0x3f800000u)));
-}
-
-/* 16-bit numbers: exact to float; from float to nearest even, NaN stays NaN. */
-VMATH float mdl_from_bf16(uint16_t h)
-{
-    return mdl_from_bits((int32_t)((uint32_t)h << 16));
-}
-
-VMATH uint16_t mdl_to_bf16(float x)
-{
-    const uint32_t bits = (uint32_t)mdl_to_bits(x);
-    const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-    return (uint16_t)(x != x ? bits >> 16 | 0x40 : rounded);
-}
-
-VMATH float mdl_round_bf16(float x)
-{
-    return mdl_from_bf16(mdl_to_bf16(x));
-}
-
-/* The exponent moved up is the number times 2^-112, subnormal numbers included. */
-VMATH float mdl_from_f16(uint16_t h)
-{
-    const uint32_t size = (uint32_t)(h & 0x7fff) << 13, sign = (uint32_t)(h & 0x8000) << 16;
-    const uint32_t finite = (uint32_t)mdl_to_bits(mdl_from_bits((int32_t)size) * 0x1p112f);
-    const uint32_t quiet = size > 0x0f800000 ? 0x400000 : 0;
-    const uint32_t bits = size >= 0x0f800000 ? size | 0x70000000 | quiet : finite;
-    return mdl_from_bits((int32_t)(sign | bits));
-}
-
-VMATH uint16_t mdl_to_f16(float x)
-{
-    const uint32_t bits = (uint32_t)mdl_to_bits(x), size = bits & 0x7fffffff;
-    /* adding 0.5 leaves multiples of 2^-24 in the lowest bits: what a subnormal number is */
-    const uint32_t small =
-        (uint32_t)mdl_to_bits(mdl_from_bits((int32_t)size) + 0.5f) - 0x3f000000;
-    const uint32_t normal = (size - 0x38000000 + 0xfff + (size >> 13 & 1)) >> 13;
-    uint32_t half = size < 0x38800000 ? small : normal;
-    half = size >= 0x477ff000 ? 0x7c00 : half; /* 65520 and more */
-    half = size > 0x7f800000 ? (size >> 13 & 0x3ff) | 0x7e00 : half;
-    return (uint16_t)(half | bits >> 31 << 15);
-}
-
-VMATH float mdl_round_f16(float x)
-{
-    return mdl_from_f16(mdl_to_f16(x));
 }
 
 #endif

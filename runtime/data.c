@@ -1,14 +1,16 @@
 /* data.c - from a file's elements to an input's: conversion and checks.
  *
  * In: an Array and the number of a sample. Out: the sample in the input's own type;
- * every real finite, every integer within the input's limit. Errors name the file, the
- * sample (from 0, before skipping and shuffling), the value and what was wanted.
+ * every real finite, every integer within the input's limit, 16-bit reals rounded to nearest even.
+ * Errors name the file, the sample (from 0, before skipping and shuffling), the value and what was
+ * wanted.
  */
 #include "data.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <vmath.h>
 #include <xxhash.h>
 
 int64_t element_size(ElementType type)
@@ -16,7 +18,8 @@ int64_t element_size(ElementType type)
     static const int8_t size[] = {
         [ELEMENT_BOOL] = 1, [ELEMENT_U8] = 1,  [ELEMENT_I8] = 1,  [ELEMENT_U16] = 2,
         [ELEMENT_I16] = 2,  [ELEMENT_U32] = 4, [ELEMENT_I32] = 4, [ELEMENT_U64] = 8,
-        [ELEMENT_I64] = 8,  [ELEMENT_F32] = 4, [ELEMENT_F64] = 8};
+        [ELEMENT_I64] = 8,  [ELEMENT_F32] = 4, [ELEMENT_F64] = 8, [ELEMENT_BF16] = 2,
+        [ELEMENT_F16] = 2};
     return size[type];
 }
 
@@ -62,6 +65,10 @@ static double element_real(const Array *a, int64_t i)
     case ELEMENT_F64:
         memcpy(&d, &bits, sizeof d);
         return d;
+    case ELEMENT_BF16:
+        return mdl_from_bf16((uint16_t)bits);
+    case ELEMENT_F16:
+        return mdl_from_f16((uint16_t)bits);
     default:
         return (double)bits;
     }
@@ -102,6 +109,69 @@ static int sample_reals(const Array *a, int64_t sample, int64_t start, int64_t c
     return MDL_OK;
 }
 
+/* To float, to the neighbour whose last bit is odd where x is between two: rounding that to fewer
+ * bits gives what rounding x gives. */
+static float round_to_odd(double x)
+{
+    const float f = (float)x;
+    const double y = f;
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    if (isfinite(x) && (y < x || y > x) && bits % 2 == 0)
+        bits += fabs(y) > fabs(x) ? UINT32_MAX : 1;
+    return mdl_from_bits((int32_t)bits);
+}
+
+const char *half_name(MdlType type)
+{
+    return type == MDL_BF16 ? "bf16" : "f16";
+}
+
+static uint16_t half_of_float(MdlType type, float x)
+{
+    return type == MDL_BF16 ? mdl_to_bf16(x) : mdl_to_f16(x);
+}
+
+static bool half_finite(MdlType type, uint16_t half)
+{
+    const uint16_t exponent = type == MDL_BF16 ? 0x7f80 : 0x7c00;
+    return (half & exponent) != exponent;
+}
+
+bool half_round_real(MdlType type, double x, uint16_t *half)
+{
+    *half = half_of_float(type, round_to_odd(x));
+    return half_finite(type, *half);
+}
+
+static int sample_halves(const Array *a, int64_t sample, int64_t start, const MdlInput *input,
+                         int64_t count, uint16_t *out, Problem *p)
+{
+    const MdlType type = input->type;
+    const bool as_here = !a->big_endian;
+    if (as_here && a->type == (type == MDL_BF16 ? ELEMENT_BF16 : ELEMENT_F16))
+        memcpy(out, a->elements + start * 2, (size_t)count * 2);
+    else if (as_here && a->type == ELEMENT_F32)
+        for (int64_t i = 0; i < count; i++) {
+            float x;
+            memcpy(&x, a->elements + (start + i) * 4, sizeof x);
+            out[i] = half_of_float(type, x);
+        }
+    else
+        for (int64_t i = 0; i < count; i++)
+            half_round_real(type, element_real(a, start + i), &out[i]);
+    for (int64_t i = 0; i < count; i++) {
+        if (half_finite(type, out[i]))
+            continue;
+        const double x = element_real(a, start + i);
+        return problem_set(p, EXIT_RUN, "%s: sample %lld, element %lld: %g is %s%s", a->path,
+                           (long long)sample, (long long)i, x,
+                           isfinite(x) ? "out of the range of " : "not a finite number",
+                           isfinite(x) ? half_name(type) : "");
+    }
+    return MDL_OK;
+}
+
 static int sample_integers(const Array *a, int64_t sample, int64_t start, const MdlInput *input,
                            int64_t count, void *out, Problem *p)
 {
@@ -132,6 +202,8 @@ int array_sample(const Array *a, int64_t sample, const MdlInput *input, int64_t 
     int64_t start = a->first + sample * a->stride;
     if (input->type == MDL_REAL)
         return sample_reals(a, sample, start, count, out, p);
+    if (type_is_half(input->type))
+        return sample_halves(a, sample, start, input, count, out, p);
     return sample_integers(a, sample, start, input, count, out, p);
 }
 
@@ -152,8 +224,11 @@ void synthetic_sample(const MdlInput *input, uint64_t seed, int64_t sample, int6
             philox(four, counter, key);
         }
         uint64_t bits = four[e % 4];
+        const double x = (double)(bits >> 8) * 0x1p-23 - 1.0;
         if (input->type == MDL_REAL)
-            ((real *)out)[e] = (real)((double)(bits >> 8) * 0x1p-23 - 1.0);
+            ((real *)out)[e] = (real)x;
+        else if (type_is_half(input->type))
+            half_round_real(input->type, x, &((uint16_t *)out)[e]);
         else if (input->type == MDL_U8)
             ((uint8_t *)out)[e] = (uint8_t)(bits * limit >> 32);
         else

@@ -22,6 +22,8 @@ typedef enum {
     ELEMENT_I64,
     ELEMENT_F32,
     ELEMENT_F64,
+    ELEMENT_BF16,
+    ELEMENT_F16,
 } ElementType;
 
 enum { ARRAY_RANK = MDL_RANK + 1 };
@@ -41,6 +43,15 @@ typedef struct {
 
 int64_t element_size(ElementType type);
 void array_release(Array *a);
+
+/* Inputs of 16-bit floats, MDL_BF16 and MDL_F16. */
+static inline bool type_is_half(MdlType type)
+{
+    return type == MDL_BF16 || type == MDL_F16;
+}
+const char *half_name(MdlType type); /* "bf16" */
+/* x rounded once, to nearest even. false: x is not finite, or rounds to infinity. */
+bool half_round_real(MdlType type, double x, uint16_t *half);
 
 /* Fills an array from a file; the elements are all there when it returns. On failure
  * nothing is owned. */

@@ -116,6 +116,14 @@ static int value_store(const Reader *r, const char *start, int64_t column, const
         ((real *)out)[at] = x;
         return MDL_OK;
     }
+    if (type_is_half(input->type)) {
+        if (half_round_real(input->type, value, &((uint16_t *)out)[at]))
+            return MDL_OK;
+        return field_bad(r, start, column,
+                         !isfinite(value)          ? "is not a finite number"
+                         : input->type == MDL_BF16 ? "is out of the range of bf16"
+                                                   : "is out of the range of f16");
+    }
     if (!(value >= INT32_MIN && value <= INT32_MAX) || value != floor(value))
         return field_bad(r, start, column, "is no whole number of 32 bits");
     ((int32_t *)out)[at] = (int32_t)value;
@@ -152,6 +160,21 @@ static int row_read(Reader *r, Array *arrays, const MdlInput *inputs, const int 
     return MDL_OK;
 }
 
+/* What an input's columns are kept as. */
+static ElementType element_of(const MdlInput *input)
+{
+    switch (input->type) {
+    case MDL_REAL:
+        return sizeof(real) == 8 ? ELEMENT_F64 : ELEMENT_F32;
+    case MDL_BF16:
+        return ELEMENT_BF16;
+    case MDL_F16:
+        return ELEMENT_F16;
+    default:
+        return ELEMENT_I32;
+    }
+}
+
 /* Checks the number of columns and makes room for as many samples as there are lines. */
 static int arrays_make(Reader *r, Array *arrays, const MdlInput *inputs, const int *order, int n,
                        int64_t found)
@@ -165,18 +188,17 @@ static int arrays_make(Reader *r, Array *arrays, const MdlInput *inputs, const i
         const MdlInput *input = &inputs[order[k]];
         Array *a = &arrays[order[k]];
         int64_t count, elements, bytes;
-        bool is_real = input->type == MDL_REAL;
-        int64_t size = is_real ? (int64_t)sizeof(real) : (int64_t)sizeof(int32_t);
+        const ElementType type = element_of(input);
         if (!size_product(&count, input->dim, input->rank) ||
             __builtin_mul_overflow(count, rows, &elements) ||
-            __builtin_mul_overflow(elements, size, &bytes) ||
+            __builtin_mul_overflow(elements, element_size(type), &bytes) ||
             __builtin_add_overflow(wanted, count, &wanted))
             return problem_no_memory(r->p, r->path);
         /* Before the memory, so that a wrong file cannot ask for much of it. */
         if (wanted > found)
             continue;
-        *a = (Array){.path = r->path, .rank = 2, .dim = {rows, count}, .stride = count};
-        a->type = !is_real ? ELEMENT_I32 : sizeof(real) == 8 ? ELEMENT_F64 : ELEMENT_F32;
+        *a = (Array){
+            .path = r->path, .type = type, .rank = 2, .dim = {rows, count}, .stride = count};
         a->memory = malloc((size_t)bytes + 1);
         if (!a->memory)
             return problem_no_memory(r->p, r->path);

@@ -70,7 +70,8 @@ static int read_descr(Reader *r, Array *a)
     } types[] = {{"b1", ELEMENT_BOOL}, {"u1", ELEMENT_U8},  {"i1", ELEMENT_I8},
                  {"u2", ELEMENT_U16},  {"i2", ELEMENT_I16}, {"u4", ELEMENT_U32},
                  {"i4", ELEMENT_I32},  {"u8", ELEMENT_U64}, {"i8", ELEMENT_I64},
-                 {"f4", ELEMENT_F32},  {"f8", ELEMENT_F64}};
+                 {"f4", ELEMENT_F32},  {"f8", ELEMENT_F64}, {"f2", ELEMENT_F16},
+                 {"V2", ELEMENT_BF16} /* what NumPy calls the bfloat16 of ml_dtypes */};
     char descr[64];
     if (!take_string(r, descr, sizeof descr))
         return problem_set(r->p, EXIT_RUN,

@@ -177,7 +177,7 @@ static int window_of(int64_t *window, const char *path, const char *kind, const 
     bool fits = model->ninputs == 1 || model->ninputs == 2;
     for (int i = 0; i < model->ninputs && fits; i++) {
         const MdlInput *in = &model->inputs[i];
-        fits = in->type != MDL_REAL && in->rank == 1 && in->dim[0] > 0;
+        fits = (in->type == MDL_I32 || in->type == MDL_U8) && in->rank == 1 && in->dim[0] > 0;
         *(in->target ? &target : &input) = in;
     }
     fits = fits && input && (model->ninputs == 1 || (target && target->dim[0] == input->dim[0]));

@@ -174,9 +174,12 @@ static int64_t first_sample(const Stage *s, int m)
 
 int64_t sample_bytes(const MdlInput *input)
 {
-    int64_t bytes = input->type == MDL_REAL  ? (int64_t)sizeof(real)
-                    : input->type == MDL_I32 ? (int64_t)sizeof(int32_t)
-                                             : 1;
+    static const int8_t size[] = {[MDL_REAL] = sizeof(real),
+                                  [MDL_I32] = sizeof(int32_t),
+                                  [MDL_U8] = 1,
+                                  [MDL_BF16] = 2,
+                                  [MDL_F16] = 2};
+    int64_t bytes = size[input->type];
     for (int i = 0; i < input->rank; i++)
         bytes *= input->dim[i];
     return bytes;

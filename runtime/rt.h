@@ -101,7 +101,8 @@ int link_arrived(Stage *s, int link, int m, LinkSlot **slot);
 /* ------------------------------------------------------------- data and reports */
 
 /* Copies input `input` of the samples of micro-batch m into buffer, converted to the
- * input's type and checked (finite; within the input's limit). On a GPU the samples go to
+ * input's type, 16-bit numbers by rounding once to nearest even, and checked (finite; within the
+ * input's limit). On a GPU the samples go to
  * pinned memory at once and from there on the compute stream. */
 int data_load(Stage *s, int input, int m, void *buffer);
 
@@ -134,7 +135,7 @@ uint64_t dropout_key(const Stage *s, const char *prefix, int64_t number, const c
 /* ------------------------------------------------------- the model's description */
 
 enum { MDL_RANK = 8 };
-typedef enum { MDL_REAL, MDL_I32, MDL_U8 } MdlType;
+typedef enum { MDL_REAL, MDL_I32, MDL_U8, MDL_BF16, MDL_F16 } MdlType;
 typedef enum { MDL_CONSTANT, MDL_UNIFORM /* in [-value, value) */, MDL_NORMAL /* std */ } MdlInit;
 
 /* A run of `count` weights of one shape, made by the turns of a loop; a single weight

@@ -45,7 +45,11 @@ static void npy_types_are_read(void **state)
                  {"<i8", {0xfc, 255, 255, 255, 255, 255, 255, 255}, 8, -4},
                  {"<f4", {0, 0, 0x80, 0x3f}, 4, 1},
                  {">f8", {0xc0}, 8, -2},
-                 {"<u8", {7}, 8, 7}};
+                 {"<u8", {7}, 8, 7},
+                 {"<f2", {0, 0x51}, 2, 40},
+                 {">f2", {0xc2, 0x00}, 2, -3},
+                 {"<V2", {0x80, 0xbf}, 2, -1},
+                 {"|V2", {0x7f, 0x43}, 2, 255}};
     const MdlInput one = {.name = "x", .type = MDL_REAL}, whole = {.name = "n", .type = MDL_I32};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         Array a;
@@ -81,8 +85,11 @@ static void npy_hostile_is_refused(void **state)
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         npy_put("t.npy", "<f4", shapes[i], x, sizeof x);
         assert_int_equal(npy_opened(&p), MDL_FAILED);
+        npy_put("t.npy", "<f2", shapes[i], x, sizeof x / 2);
+        assert_int_equal(npy_opened(&p), MDL_FAILED);
     }
-    static const char *const types[] = {"<f2", "<c8", "<U3", "O", "", "\\'", "<f4\xff", "%n%n"};
+    static const char *const types[] = {"<f1", "<f16", "<V1", "<V3", "<V",      "<c8",
+                                        "<U3", "O",    "",    "\\'", "<f4\xff", "%n%n"};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         npy_put("t.npy", types[i], "(3,)", x, sizeof x);
         assert_int_equal(npy_opened(&p), MDL_FAILED);
@@ -102,12 +109,10 @@ static void npy_hostile_is_refused(void **state)
 }
 
 /* Every cut and every changed bit of the header: refused or read, never a crash. */
-static void npy_damage_is_survived(void **state)
+static void npy_damage(const char *descr, const void *x, size_t length)
 {
-    (void)state;
-    float x[6] = {1, 2, 3, 4, 5, 6};
     Problem p;
-    npy_put("t.npy", "<f4", "(2, 3)", x, sizeof x);
+    npy_put("t.npy", descr, "(2, 3)", x, length);
     assert_int_equal(npy_opened(&p), MDL_OK);
     size_t size;
     char *bytes = file_get("t.npy", &size);
@@ -115,7 +120,7 @@ static void npy_damage_is_survived(void **state)
         file_put("t.npy", bytes, n);
         assert_int_equal(npy_opened(&p), MDL_FAILED);
     }
-    for (size_t at = 0; at < size - sizeof x; at++)
+    for (size_t at = 0; at < size - length; at++)
         for (int bit = 0; bit < 8; bit++) {
             bytes[at] = (char)(bytes[at] ^ 1 << bit);
             file_put("t.npy", bytes, size);
@@ -123,6 +128,14 @@ static void npy_damage_is_survived(void **state)
             bytes[at] = (char)(bytes[at] ^ 1 << bit);
         }
     free(bytes);
+}
+
+static void npy_damage_is_survived(void **state)
+{
+    (void)state;
+    const float x[6] = {1, 2, 3, 4, 5, 6};
+    npy_damage("<f4", x, sizeof x);
+    npy_damage("<f2", x, sizeof x / 2);
 }
 
 static void gz_put(const char *path, const void *bytes, unsigned size)

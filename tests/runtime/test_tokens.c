@@ -331,6 +331,7 @@ static void other_models_are_refused(void **state)
     (void)state;
     const MdlInput bad[][2] = {
         {{.name = "x", .type = MDL_REAL, .rank = 1, .dim = {4}}, wide_inputs[1]},
+        {{.name = "x", .type = MDL_BF16, .rank = 1, .dim = {4}}, wide_inputs[1]},
         {{.name = "x", .type = MDL_I32}, wide_inputs[1]},
         {{.name = "x", .type = MDL_I32, .rank = 2, .dim = {2, 2}}, wide_inputs[1]},
         {{.name = "x", .type = MDL_I32, .rank = 1, .dim = {5}}, wide_inputs[1]},
