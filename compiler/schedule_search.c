@@ -276,24 +276,25 @@ static double longest(const Program *p, const Pace *pace)
     return most;
 }
 
-/* [buffers]: what forward runs make or read; others live between I and W. */
-static const bool *find_early(const Program *p, const Device *d)
+/* [buffers]: 1 where a forward run touches it, 2 where a backward run does. */
+static const int *find_touching(const Program *p, const Device *d)
 {
-    bool *early = ARENA_ARRAY(p->graph->arena, bool, d->buffers.n + 1);
-    for (int i = 0; i < d->chunks.n; i++) {
-        const Run *run = &p->chunks.at[d->chunks.at[i]].run[RUN_F];
-        for (int n = 0; n < run->calls.n; n++) {
+    int *by = ARENA_ARRAY(p->graph->arena, int, d->buffers.n + 1);
+    for (int i = 0; i < d->chunks.n * RUN_KINDS; i++) {
+        const RunKind kind = (RunKind)(i % RUN_KINDS);
+        const Run *run = &p->chunks.at[d->chunks.at[i / RUN_KINDS]].run[kind];
+        for (int n = 0; n < run->calls.n && kind != RUN_E; n++) {
             const Call *c = &run->calls.at[n];
             for (int r = 0; r < c->nin + c->nout; r++) {
                 const Ref *ref = r < c->nin ? &c->in[r] : &c->out[r - c->nin];
                 if (ref->buffer != NONE)
-                    early[ref->buffer] = true;
+                    by[ref->buffer] |= kind == RUN_F ? 1 : 2;
                 if (ref->entry != NONE)
-                    early[ref->entry] = true;
+                    by[ref->entry] |= kind == RUN_F ? 1 : 2;
             }
         }
     }
-    return early;
+    return by;
 }
 
 /* What each device needs for one micro-batch, and for all. */
@@ -304,11 +305,13 @@ static bool may_fit(const Program *p, const Pace *pace)
         const Device *d = &p->devices.at[k];
         double fixed = 0, kept = 0, late = 0;
         int held = 1, waiting = 1;
-        const bool *early = find_early(p, d);
+        const int *by = find_touching(p, d);
         for (int b = 0; b < d->buffers.n; b++) {
             const Buffer *x = &d->buffers.at[b];
             if (x->class == BUFFER_KEPT)
-                *(early[b] ? &kept : &late) += (double)(x->stride * x->ring);
+                *(by[b] == 3   ? &kept
+                  : by[b] == 2 ? &late
+                               : &fixed) += (double)(x->stride * x->ring);
             else if (x->class != BUFFER_SCRATCH)
                 fixed += (double)(x->stride * x->ring);
         }
