@@ -6,7 +6,7 @@
  * A device has two streams: runs on one, transfers on the other, each in its own order. For
  * links that hold nothing (a send completes only when its receive has started) no order of
  * transfers deadlocks if all devices take theirs from one global order that respects the
- * computation. That order comes from a simulation with F = I = W = 1, B = 2 and instant transfers:
+ * computation. That order comes from a simulation with the estimated times and instant transfers:
  * micro-batch m crosses a link at
  *
  *     max(its producer has finished, the consumer of micro-batch m - 1 starts)
@@ -43,6 +43,7 @@ typedef struct {
     RunLinks *run_links;      /* [chunks * RUN_KINDS] */
     Crossing *crossing;       /* [links] */
     double **start, **finish; /* [devices][slots] */
+    double shortest;          /* seconds of a run at least */
     int M;
     int weight_links; /* that carry one message per step */
 } Comm;
@@ -120,9 +121,21 @@ static bool can_start(const Comm *c, Slot s, const double *done, double *at)
 }
 
 /* No run takes no time: what it reads would not be sure to come before what follows it. */
-static const double SHORT = 0.125;
+static double shortest_run(const Program *p)
+{
+    double sum = 0;
+    for (int c = 0; c < p->chunks.n; c++)
+        sum += p->chunks.at[c].seconds[RUN_F];
+    return sum > 0 ? sum / p->chunks.n / 1000 : 1;
+}
 
-/* Unit times of every run, in whatever order the devices can go on. */
+static double duration(const Comm *c, Slot s)
+{
+    const double seconds = c->p->chunks.at[s.chunk].seconds[s.run];
+    return seconds > c->shortest ? seconds : c->shortest;
+}
+
+/* Times of every run, in whatever order the devices can go on. */
 static void simulate(Comm *c)
 {
     Program *p = c->p;
@@ -142,7 +155,7 @@ static void simulate(Comm *c)
                 if (!can_start(c, s, done, &t))
                     break;
                 c->start[d][next[d]] = t;
-                t += s.run == RUN_B ? 2 : s.run == RUN_E ? SHORT : 1;
+                t += duration(c, s);
                 c->finish[d][next[d]] = t;
                 done[(s.chunk * RUN_KINDS + (int)s.run) * M + s.m] = t;
                 moved = true;
@@ -362,7 +375,7 @@ static int count_in_flight(const Program *p, const Device *d, const ActionList *
 void communicate(Program *p, const SlotList *train, const SlotList *eval)
 {
     Arena *a = p->graph->arena;
-    Comm c = {.p = p, .arena = a, .M = p->microbatches};
+    Comm c = {.p = p, .arena = a, .shortest = shortest_run(p), .M = p->microbatches};
     c.run_links = ARENA_ARRAY(a, RunLinks, p->chunks.n * RUN_KINDS);
     find_run_links(&c);
     for (int l = 0; l < p->links.n; l++)

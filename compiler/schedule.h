@@ -36,7 +36,8 @@ typedef struct {
     double **delay;     /* [chunks * RUN_KINDS]: of each of its `after`, seconds of the messages */
     VEC(int) * readers; /* [chunks]: devices whose runs read what its runs make */
 } SchedulePacer;
-SchedulePacer *schedule_pacer(Arena *a, const Program *p);
+/* instant: messages take no time. */
+SchedulePacer *schedule_pacer(Arena *a, const Program *p, bool instant);
 /* By what the run reads; -1: not known yet. done: [(2 * chunk + back) * M + m], when F, and B or I,
  * have ended, or -1. */
 double schedule_may_begin(const SchedulePacer *w, Slot s, const double *done);

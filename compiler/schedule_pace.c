@@ -8,14 +8,14 @@
 #include "schedule.h"
 
 /* Seconds between the end of a run of one chunk and what reads its results in another. */
-static void find_delays(Arena *a, SchedulePacer *w)
+static void find_delays(Arena *a, SchedulePacer *w, bool instant)
 {
     const Program *p = w->p;
     w->delay = ARENA_ARRAY(a, double *, (p->chunks.n * RUN_KINDS));
     for (int c = 0; c < p->chunks.n; c++)
         for (int k = 0; k < RUN_KINDS; k++)
             w->delay[c * RUN_KINDS + k] = ARENA_ARRAY(a, double, p->chunks.at[c].after[k].n);
-    for (int l = 0; l < p->links.n; l++) {
+    for (int l = 0; l < p->links.n && !instant; l++) {
         const Link *link = &p->links.at[l];
         if (link->kind != LINK_ACTIVATION && link->kind != LINK_GRADIENT)
             continue;
@@ -31,12 +31,12 @@ static void find_delays(Arena *a, SchedulePacer *w)
     }
 }
 
-SchedulePacer *schedule_pacer(Arena *a, const Program *p)
+SchedulePacer *schedule_pacer(Arena *a, const Program *p, bool instant)
 {
     SchedulePacer *w = ARENA_NEW(a, SchedulePacer);
     w->p = p;
     w->readers = arena_alloc(a, sizeof *w->readers * (size_t)(p->chunks.n + 1));
-    find_delays(a, w);
+    find_delays(a, w, instant);
     for (int c = 0; c < p->chunks.n; c++)
         for (int k = 0; k < RUN_KINDS; k++)
             for (int i = 0; i < p->chunks.at[c].after[k].n; i++)
@@ -62,7 +62,7 @@ double schedule_may_begin(const SchedulePacer *w, Slot s, const double *done)
 Pace schedule_pace(Arena *a, const Program *p, const SlotList *lists)
 {
     const int M = p->microbatches, D = p->devices.n, n = 2 * p->chunks.n * M;
-    const SchedulePacer *w = schedule_pacer(a, p);
+    const SchedulePacer *w = schedule_pacer(a, p, false);
     double *done = ARENA_ARRAY(a, double, n);
     Pace out = {.spans = ARENA_ARRAY(a, double, D),
                 .held = ARENA_ARRAY(a, int, p->chunks.n),

@@ -229,7 +229,7 @@ static Orders find_orders(const Program *p)
         VEC_PUSH(a, &out, joined(p, 0));
         VEC_PUSH(a, &out, joined(p, M));
     }
-    const SchedulePacer *pacer = schedule_pacer(a, p);
+    const SchedulePacer *pacer = schedule_pacer(a, p, false);
     const int held[] = {D, D, D + (D - 1) / 2, 2 * D - 1, M};
     double runs = 0;
     for (int k = 0; k < 5; k++)

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "cost.h"
+#include "schedule.h"
 
 enum { STREAMS = 2 };
 
@@ -97,7 +98,7 @@ static double weight_seconds(const Program *p, const Device *d, ActionKind kind)
 static double duration(const Sim *s, int device, const Action *a)
 {
     static const double units[RUN_KINDS] = {[RUN_F] = 1, [RUN_B] = 2, [RUN_I] = 1, [RUN_W] = 1};
-    if (s->kind == TIMELINE_UNITS)
+    if (s->kind != TIMELINE_SECONDS)
         return a->kind == ACT_RUN ? units[a->run] : 0;
     if (a->kind == ACT_RUN)
         return s->p->chunks.at[a->chunk].seconds[a->run];
@@ -150,7 +151,7 @@ static bool meet(Sim *s, int device, const Action *a)
     if (b->kind == a->kind || b->link != a->link || b->m != a->m)
         return false;
     double start = mine->ready > theirs->ready ? mine->ready : theirs->ready;
-    double seconds = s->kind == TIMELINE_UNITS ? 0 : timeline_transfer_seconds(s->p, link);
+    double seconds = s->kind != TIMELINE_SECONDS ? 0 : timeline_transfer_seconds(s->p, link);
     finish(s, device, 1, start, start + seconds);
     finish(s, other, 1, start, start + seconds);
     wake(s, other);
@@ -235,10 +236,47 @@ static double span_of(const Sim *s, int device)
         }
         if (list->actions.at[i].kind == ACT_JOIN)
             continue;
+        if (spans[i].start < 0)
+            continue;
         first = first < 0 || spans[i].start < first ? spans[i].start : first;
         last = spans[i].end > last ? spans[i].end : last;
     }
     return first < 0 ? rounding : last - first + rounding;
+}
+
+/* Executes the runs in their order, each when what it reads is made; messages are there at once,
+ * whatever their order. */
+static void walk_runs(Sim *s, Arena *a)
+{
+    const Program *p = s->p;
+    const int M = p->microbatches, n = 2 * p->chunks.n * M;
+    const SchedulePacer *pacer = schedule_pacer(a, p, true);
+    double *done = ARENA_ARRAY(a, double, n);
+    for (int i = 0; i < n; i++)
+        done[i] = -1;
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (int d = 0; d < p->devices.n; d++) {
+            Walker *w = &s->walkers[d];
+            const ActionList *list = list_of(s, d);
+            for (Head *h = &w->head[0]; h->at < list->actions.n; moved = true) {
+                const Action *x = &list->actions.at[h->at];
+                const Slot slot = {x->run, x->chunk, x->m};
+                double at = w->free[0];
+                if (x->kind == ACT_RUN) {
+                    const double ready = schedule_may_begin(pacer, slot, done);
+                    if (ready < 0)
+                        break;
+                    at = ready > at ? ready : at;
+                }
+                const double seconds = duration(s, d, x);
+                if (x->kind == ACT_RUN && (x->run != RUN_W || !p->chunks.at[x->chunk].has[RUN_I]))
+                    done[(2 * x->chunk + run_goes_back(x->run)) * M + x->m] = at + seconds;
+                s->t->devices[d].busy += seconds;
+                finish(s, d, 0, at, at + seconds);
+            }
+        }
+    }
 }
 
 Timeline *timeline_make(Arena *a, const Program *p, TimelineKind kind)
@@ -246,7 +284,9 @@ Timeline *timeline_make(Arena *a, const Program *p, TimelineKind kind)
     Sim s = {.p = p, .kind = kind, .t = ARENA_NEW(a, Timeline)};
     Timeline *t = s.t;
     prepare(&s, a);
-    while (s.queued > 0) {
+    if (kind == TIMELINE_SHAPE)
+        walk_runs(&s, a);
+    while (s.queued > 0 && kind != TIMELINE_SHAPE) {
         int d = s.queue[s.queue_first];
         s.queue_first = (s.queue_first + 1) % p->devices.n;
         s.queued--;
@@ -263,7 +303,7 @@ Timeline *timeline_make(Arena *a, const Program *p, TimelineKind kind)
         const double span = span_of(&s, d);
         t->period = span > t->period ? span : t->period;
         busy += t->devices[d].busy;
-        for (int stream = 0; stream < STREAMS; stream++)
+        for (int stream = 0; stream < (kind == TIMELINE_SHAPE ? 1 : STREAMS); stream++)
             t->complete = t->complete && s.walkers[d].head[stream].at >= list_of(&s, d)->actions.n;
     }
     if (t->period > 0)

@@ -4,9 +4,11 @@
 
 #include "program.h"
 
-/* TIMELINE_UNITS: F = 1, B = 2, I = W = 1, all else takes no time: the schedule's own shape.
- * TIMELINE_SECONDS: as cost.h estimates runs, transfers and the update. */
-typedef enum { TIMELINE_SECONDS, TIMELINE_UNITS } TimelineKind;
+/* TIMELINE_SECONDS: as cost.h estimates runs, transfers and the update.
+ * TIMELINE_UNITS: F = 1, B = 2, I = W = 1, all else takes no time, but transfers wait for each
+ * other. TIMELINE_SHAPE: the runs alone, in units: the schedule's own shape. Transfers have no
+ * spans. */
+typedef enum { TIMELINE_SECONDS, TIMELINE_UNITS, TIMELINE_SHAPE } TimelineKind;
 
 typedef struct {
     double start, end; /* from the beginning of the step; -1: never, the lists deadlock */
