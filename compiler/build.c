@@ -16,8 +16,7 @@
 
 /* ------------------------------------------------------------------------- names */
 
-/* The name of the model's file without directory and ending. */
-static const char *stem(Arena *a, const char *input)
+const char *build_stem(Arena *a, const char *input)
 {
     const char *slash = strrchr(input, '/');
     const char *name = slash ? slash + 1 : input;
@@ -37,7 +36,7 @@ static bool same_file(const char *a, const char *b)
  * written there: said before the work, not after it. */
 static const char *trainer_name(Arena *a, const Options *o)
 {
-    const char *path = o->output ? o->output : stem(a, o->input), *slash = strrchr(path, '/');
+    const char *path = o->output ? o->output : build_stem(a, o->input), *slash = strrchr(path, '/');
     const char *dir = slash ? arena_strndup(a, path, (size_t)(slash - path) + 1) : ".";
     struct stat st;
     if (access(dir, W_OK | X_OK) != 0) {
@@ -144,7 +143,7 @@ static bool write_files(Arena *a, const char *dir, const EmittedFiles *files)
 int build_emit(const Options *o, const Compilation *c)
 {
     Arena *a = c->arena;
-    const char *dir = o->output ? o->output : arena_printf(a, "%s_src", stem(a, o->input));
+    const char *dir = o->output ? o->output : arena_printf(a, "%s_src", build_stem(a, o->input));
     EmittedFiles files = emit_files(c->program, c->diag);
     if (!directory_make(a, dir, 0777) || !may_replace(a, dir, &files) ||
         !write_files(a, dir, &files) || !remove_stale(a, dir, &files))

@@ -3,6 +3,7 @@
 #define MDLC_DRIVER_H
 
 #include "emit.h"
+#include "profile.h"
 #include "program.h"
 
 typedef enum {
@@ -10,6 +11,7 @@ typedef enum {
     COMMAND_RUN,
     COMMAND_EMIT,
     COMMAND_PLAN,
+    COMMAND_PROFILE,
     COMMAND_CHECK,
     COMMAND_FMT,
     COMMAND_DOCTOR
@@ -33,9 +35,21 @@ typedef struct {
     VEC(const char *) dumps; /* --dump=PASS */
     bool json_diagnostics, verbose, quiet;
     bool fmt_check;
+    const char *profile;                        /* measured times */
     const char *json, *svg, *dot, *csv, *trace; /* files that plan writes; "-": stdout */
     char **run_args;                            /* after "--", NULL-terminated */
 } Options;
+
+/* For mdlc profile, what fusing would lose: the operations before it, and which of the Graph's
+ * each became. */
+typedef struct {
+    const char *key; /* profile_graph_key */
+    int nops, nrows;
+    const int *row;        /* [nops] */
+    const double *seconds; /* [nops]: estimates */
+    const OpId *fused;     /* [nops] */
+    ProfileRow *rows;      /* [nrows]: names, no times */
+} ProfileParts;
 
 /* What the passes made of a model, as far as they got. */
 typedef struct {
@@ -43,6 +57,7 @@ typedef struct {
     Diag *diag;
     Model *model;
     Program *program;
+    ProfileParts parts;
 } Compilation;
 
 /* options.c: false when the program should end with *exit_code (help, wrong use). */
@@ -52,9 +67,14 @@ bool options_parse(Arena *a, int argc, char **argv, Options *o, int *exit_code);
 int build_emit(const Options *o, const Compilation *c);    /* mdlc emit */
 int build_trainer(const Options *o, const Compilation *c); /* mdlc build */
 int build_run(const Options *o, const Compilation *c); /* mdlc run; does not return on success */
+/* The name of the model's file without directory and ending. */
+const char *build_stem(Arena *a, const char *input);
 
 /* Writes text to path by way of a temporary file beside it; says what went wrong. */
 bool build_replace_file(const char *path, const char *text);
+
+/* profile_measure.c: mdlc profile */
+int profile_measure(const Options *o, const Compilation *c);
 
 /* doctor.c */
 int doctor(const Options *o);

@@ -219,7 +219,7 @@ static void print_links(Emit *e)
 
 /* ------------------------------------------------------------------------ phases */
 
-static void print_call(Emit *e, const Call *c)
+static void print_statement(Emit *e, const Call *c)
 {
     const Graph *g = e->p->graph;
     switch (c->kind) {
@@ -248,6 +248,21 @@ static void print_call(Emit *e, const Call *c)
         emit_op(e, c);
         break;
     }
+}
+
+/* Call n of a chunk's run. */
+static void print_call(Emit *e, RunKind kind, int chunk, int n)
+{
+    const Call *c = &e->p->chunks.at[chunk].run[kind].calls.at[n];
+    if (!e->p->by_call) {
+        print_statement(e, c);
+        return;
+    }
+    e->used_m = true;
+    emit_line(e, "phase_begin(s, '%s', %d, m);", run_name(kind),
+              program_first_call(e->p, chunk, kind) + n);
+    print_statement(e, c);
+    emit_line(e, "phase_end(s);");
 }
 
 static const char *body_function(Emit *e, RunKind kind, int chunk, int step, const Step *s)
@@ -286,11 +301,10 @@ static Text begin_aside(Emit *e, Text **saved)
 
 static void print_body(Emit *e, RunKind kind, int chunk, int step, const Step *s)
 {
-    const Run *run = &e->p->chunks.at[chunk].run[kind];
     Text *saved, body = begin_aside(e, &saved);
     e->out = &body;
     for (int n = s->first; n < s->first + s->ncalls; n++)
-        print_call(e, &run->calls.at[n]);
+        print_call(e, kind, chunk, n);
     e->out = saved;
     e->indent = 0;
     emit_open(e, "static %s %s(Stage *s, int m, int i)", e->gpu ? "int" : "void",
@@ -314,12 +328,13 @@ static void print_run(Emit *e, RunKind kind, int chunk)
             print_body(e, kind, chunk, i, &run->steps.at[i]);
     emit_open(e, "static int %s(Stage *s, int m)", emit_run_function(e, kind, chunk));
     e->last_line = 0;
-    emit_line(e, "phase_begin(s, '%s', %d, m);", run_name(kind), chunk);
+    if (!e->p->by_call)
+        emit_line(e, "phase_begin(s, '%s', %d, m);", run_name(kind), chunk);
     for (int i = 0; i < run->steps.n; i++) {
         const Step *s = &run->steps.at[i];
         if (s->turns == 1) {
             for (int n = s->first; n < s->first + s->ncalls; n++)
-                print_call(e, &run->calls.at[n]);
+                print_call(e, kind, chunk, n);
             continue;
         }
         emit_source_comment(e, e->p->graph->frames.at[s->frame].at);
@@ -330,7 +345,8 @@ static void print_run(Emit *e, RunKind kind, int chunk)
         emit_line(e, e->gpu ? "    TRY(%s(s, m, i));" : "    %s(s, m, i);",
                   body_function(e, kind, chunk, i, s));
     }
-    emit_line(e, "phase_end(s);");
+    if (!e->p->by_call)
+        emit_line(e, "phase_end(s);");
     emit_line(e, "return MDL_OK;");
     emit_close(e);
     emit_blank(e);

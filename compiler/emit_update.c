@@ -105,6 +105,19 @@ static void print_table(Emit *e, bool trained, const char *what)
 
 /* ----------------------------------------------------------------------- functions */
 
+/* Around what a trainer of `mdlc profile` has in its trace besides the calls. */
+static void begin_work(Emit *e, char phase)
+{
+    if (e->p->by_call)
+        emit_line(e, "phase_begin(s, '%c', 0, -1);", phase);
+}
+
+static void end_work(Emit *e)
+{
+    if (e->p->by_call)
+        emit_line(e, "phase_end(s);");
+}
+
 static Dtype half_type(const Emit *e)
 {
     return e->p->model->settings.train.precision == PRECISION_F16 ? DT_F16 : DT_BF16;
@@ -126,6 +139,7 @@ static void print_round(Emit *e)
     }
     emit_line(e, "/* %s */", what);
     emit_open(e, "static int round_weights(Stage *s)");
+    begin_work(e, 'R');
     for (int i = 0; i < e->d->weights.n; i++) {
         const WeightRun *r = &e->d->weights.at[i];
         if (!is_rounded(r))
@@ -139,6 +153,7 @@ static void print_round(Emit *e)
         emit_kernel_end(e);
         close_run(e, r);
     }
+    end_work(e);
     close_function(e);
 }
 
@@ -151,6 +166,7 @@ static void print_reduce(Emit *e)
         return;
     emit_line(e, "/* A weight with several uses: the sum of their gradients. */");
     emit_open(e, "static int reduce_tied(Stage *s)");
+    begin_work(e, 'A');
     for (int i = 0; i < e->d->weights.n; i++) {
         const WeightRun *r = &e->d->weights.at[i];
         for (int k = 1; k < r->ngrads; k++) {
@@ -163,6 +179,7 @@ static void print_reduce(Emit *e)
             close_run(e, r);
         }
     }
+    end_work(e);
     close_function(e);
 }
 
@@ -214,8 +231,10 @@ void emit_update(Emit *e)
         print_table(e, true, "The weights that the stage updates.");
     if (clip) {
         emit_open(e, "static int clip(Stage *s)");
+        begin_work(e, 'C');
         if (any)
             print_trained(e, "sum_squares", true, false);
+        end_work(e);
         emit_line(e, "return clip_gradients(s);");
         emit_close(e);
         emit_blank(e);

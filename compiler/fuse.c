@@ -338,6 +338,13 @@ static void compact(Fuser *f, Placement *pl)
         pl->seconds[n] = pl->seconds[o];
         n++;
     }
+    pl->fused = ARENA_ARRAY(g->arena, OpId, g->ops.n + 1);
+    for (OpId o = 0; o < g->ops.n; o++) {
+        OpId to = o;
+        while (f->dead[to])
+            to = f->into[to];
+        pl->fused[o] = moved[to];
+    }
     g->ops.n = n;
     for (OpId o = 0; o < n; o++) {
         OpId forward = g->ops.at[o].forward;

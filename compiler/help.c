@@ -43,6 +43,19 @@ const CommandText command_texts[COMMANDS] = {
          "  mdlc plan gpt2.mdl\n"
          "  mdlc plan gpt2.mdl --set parallel.schedule=gpipe --svg schedule.svg\n"
          "  mdlc plan gpt2.mdl --json - | python3 -m json.tool\n"},
+    [COMMAND_PROFILE] =
+        {"profile", "MODEL.mdl [-- TRAINER OPTIONS]", "measure what every layer takes here",
+         "Builds the trainer, trains with it for some seconds, and writes how long every layer\n"
+         "took, forward and backward, with the update and the messages: for --profile FILE of\n"
+         "other commands, which then count with these times in place of estimates. The file is\n"
+         "named after the model's, with .profile.json, unless -o says otherwise. It is good for\n"
+         "every split and schedule of the model, at its precision and micro-batch. What follows\n"
+         "-- goes to the trainer. Nothing else should run meanwhile.\n"
+         "\n"
+         "Examples:\n"
+         "  mdlc profile nanogpt.mdl                      writes nanogpt.profile.json\n"
+         "  mdlc plan nanogpt.mdl --profile nanogpt.profile.json\n"
+         "  mdlc profile nanogpt.mdl -o p.json -- --threads 1 --data synthetic\n"},
     [COMMAND_CHECK] =
         {"check", "MODEL.mdl", "analyse a model and write nothing",
          "Runs every analysis: syntax, names, shapes, settings, placement, schedule, memory.\n"
@@ -74,17 +87,19 @@ const CommandText command_texts[COMMANDS] = {
 #define BIT(c) (1u << (c))
 #define MODEL_COMMANDS                                                                             \
     (BIT(COMMAND_BUILD) | BIT(COMMAND_RUN) | BIT(COMMAND_EMIT) | BIT(COMMAND_PLAN) |               \
-     BIT(COMMAND_CHECK))
+     BIT(COMMAND_CHECK) | BIT(COMMAND_PROFILE))
 #define TRAINER_COMMANDS (BIT(COMMAND_BUILD) | BIT(COMMAND_RUN))
 #define ALL_COMMANDS (BIT(COMMANDS) - 1)
 
 const OptionText option_texts[] = {
-    {OPTION_OUTPUT, "output", 'o', "PATH", BIT(COMMAND_BUILD) | BIT(COMMAND_EMIT),
-     "where the result goes"},
+    {OPTION_OUTPUT, "output", 'o', "PATH",
+     BIT(COMMAND_BUILD) | BIT(COMMAND_EMIT) | BIT(COMMAND_PROFILE), "where the result goes"},
     {OPTION_DEFINE, "define", 'D', "NAME=VALUE", MODEL_COMMANDS, "replaces the value of a const"},
     {OPTION_SET, "set", 0, "BLOCK.KEY=VALUE", MODEL_COMMANDS,
      "replaces a setting of devices, parallel or train"},
     {OPTION_INCLUDE, "include", 'I', "DIR", MODEL_COMMANDS, "looks for imports in DIR, too"},
+    {OPTION_PROFILE, "profile", 0, "FILE", MODEL_COMMANDS & ~BIT(COMMAND_PROFILE),
+     "counts with times that mdlc profile measured"},
     {OPTION_TARGET, "target", 0, "host|cuda|sim", MODEL_COMMANDS, "what to build for"},
     {OPTION_GPU_ARCH, "gpu-arch", 0, "sm_NN,...", TRAINER_COMMANDS,
      "the GPUs that a trainer is for: this machine's,\n"

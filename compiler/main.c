@@ -71,6 +71,16 @@ static bool verified(const Program *p)
     return verify_memory(p, stderr) && ok;
 }
 
+static ProfileParts keep_parts(const Compilation *c, const Placement *pl)
+{
+    const Graph *g = c->model->graph;
+    ProfileParts parts = {.key = profile_graph_key(g), .nops = g->ops.n};
+    parts.row = profile_units(g, &parts.nrows);
+    parts.rows = profile_rows(g, &parts.nrows);
+    parts.seconds = arena_copy(c->arena, pl->seconds, sizeof *pl->seconds * (size_t)(g->ops.n + 1));
+    return parts;
+}
+
 /* EXIT_DONE, or what stopped it; messages are in c->diag. */
 static int compile(const Options *o, Compilation *c)
 {
@@ -83,6 +93,9 @@ static int compile(const Options *o, Compilation *c)
     c->model = elaborate(c->arena, c->diag, ast, &o->front);
     if (!c->model)
         return EXIT_MODEL;
+    const Profile *profile = o->profile ? profile_read(c->arena, o->profile, c->diag) : NULL;
+    if (o->profile && !profile)
+        return EXIT_USE;
     Graph *g = c->model->graph;
     if (!graph_check(g, stderr))
         return EXIT_BUG;
@@ -103,14 +116,22 @@ static int compile(const Options *o, Compilation *c)
     if (!graph_check(g, stderr))
         return EXIT_BUG;
     dump_graph(o, c, "differentiate", "gradients");
+    c->model->profile = profile;
+    if (profile && !profile_take(profile, c->model, c->diag))
+        return EXIT_MODEL;
 
     const bool gpus = o->target != TARGET_HOST;
     Placement *pl = place(c->model, split(c->model, gpus), c->diag);
     if (!pl)
         return EXIT_MODEL;
     dump_placement(o, c, pl);
+    if (profile && !profile_fits(profile, c->model, pl->ndevices, c->diag))
+        return EXIT_MODEL;
 
+    if (o->command == COMMAND_PROFILE)
+        c->parts = keep_parts(c, pl);
     fuse(g, pl);
+    c->parts.fused = pl->fused;
     if (!graph_check(g, stderr))
         return EXIT_BUG;
     dump_graph(o, c, "fuse", NULL);
@@ -118,6 +139,7 @@ static int compile(const Options *o, Compilation *c)
     Program *p = lower(c->model, pl, c->diag);
     if (!p)
         return EXIT_MODEL;
+    p->by_call = o->command == COMMAND_PROFILE;
     dump_program(o, p, "lower", NULL);
 
     ScheduleKind kind = c->model->settings.parallel.schedule;
@@ -152,6 +174,8 @@ static int carry_out(const Options *o, const Compilation *c)
         return build_emit(o, c);
     case COMMAND_PLAN:
         return report_plan(o, c);
+    case COMMAND_PROFILE:
+        return profile_measure(o, c);
     default:
         return EXIT_DONE;
     }

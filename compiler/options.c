@@ -154,6 +154,9 @@ static bool take_text(CommandLine *l, int key, const char *text)
         return take_file("dot", &o->dot, text);
     case OPTION_CSV:
         return take_file("csv", &o->csv, text);
+    case OPTION_PROFILE:
+        o->profile = text;
+        return text[0] || wrong("--profile needs the name of a file");
     default:
         return take_file("trace", &o->trace, text);
     }
@@ -197,9 +200,12 @@ static const OptionText *option_find(int key)
     return NULL;
 }
 
-static bool is_run(const CommandLine *l)
+/* Commands that run the trainer: what follows -- is for it. */
+static bool has_trainer(const CommandLine *l)
 {
-    return l->operands.n && strcmp(l->operands.at[0], command_texts[COMMAND_RUN].name) == 0;
+    const char *word = l->operands.n ? l->operands.at[0] : "";
+    return strcmp(word, command_texts[COMMAND_RUN].name) == 0 ||
+           strcmp(word, command_texts[COMMAND_PROFILE].name) == 0;
 }
 
 static bool unknown_option(const CommandLine *l, char **argv)
@@ -211,9 +217,9 @@ static bool unknown_option(const CommandLine *l, char **argv)
     const OptionText *known = optopt ? option_find(optopt) : NULL;
     if (known && !known->argument)
         return wrong("--%s takes no value", known->name);
-    if (is_run(l))
-        return wrong("unknown option %s; options of the trainer go after --: mdlc run m.mdl -- %s",
-                     word, word);
+    if (has_trainer(l))
+        return wrong("unknown option %s; options of the trainer go after --: mdlc %s m.mdl -- %s",
+                     word, l->operands.at[0], word);
     VEC(const char *) names = {0};
     for (int i = 0; i < option_count; i++)
         VEC_PUSH(a, &names, arena_printf(a, "--%s", option_texts[i].name));
@@ -250,7 +256,7 @@ static bool read_words(CommandLine *l, int argc, char **argv)
         }
     }
     l->o->run_args = argv + argc;
-    if (is_run(l))
+    if (has_trainer(l))
         l->o->run_args = argv + optind;
     else
         for (int i = optind; i < argc; i++)
@@ -308,6 +314,8 @@ static bool target_fits(const Options *o)
     const char *option = o->gpu_arch && o->target != TARGET_CUDA   ? "gpu-arch"
                          : o->lineinfo && o->target == TARGET_HOST ? "lineinfo"
                                                                    : NULL;
+    if (o->target != TARGET_HOST && (o->profile || o->command == COMMAND_PROFILE))
+        return wrong("a profile is of the host's processor; the target is %s", names[o->target]);
     return !option || wrong("--%s is for --target cuda%s; the target is %s%s", option,
                             strcmp(option, "lineinfo") == 0 ? " or sim" : "", names[o->target],
                             o->target_given ? "" : ", as none is given");
@@ -319,7 +327,7 @@ static bool operands_fit(CommandLine *l)
     int want = l->o->command == COMMAND_DOCTOR ? 1 : 2;
     if (l->operands.n < want)
         return wrong("mdlc %s needs a model: mdlc %s MODEL.mdl", c->name, c->name);
-    if (l->operands.n > want && l->o->command == COMMAND_RUN)
+    if (l->operands.n > want && has_trainer(l))
         return wrong("%s is one operand too many; those of the trainer go after --",
                      l->operands.at[want]);
     if (l->operands.n > want)
@@ -368,6 +376,8 @@ static bool outputs_apart(const Options *o)
     for (int i = 0; i < 6; i++) {
         if (!out[i])
             continue;
+        if (o->profile && same_file(o->profile, out[i]))
+            return wrong("%s is the profile itself; name another file for the output", out[i]);
         if (strcmp(o->input, "-") != 0 && same_file(o->input, out[i]))
             return wrong("%s is the model itself; name another file for the output", out[i]);
         for (int k = 0; k < i; k++)
@@ -415,10 +425,11 @@ bool options_parse(Arena *a, int argc, char **argv, Options *o, int *exit_code)
         help_overview(stderr);
         return false;
     }
-    if (!o->target_given && gpu_here())
+    if (!find_command(&l))
+        return false;
+    if (!o->target_given && gpu_here() && o->command != COMMAND_PROFILE && !o->profile)
         o->target = TARGET_CUDA;
-    if (!find_command(&l) || !options_fit(&l) || !target_fits(o) || !operands_fit(&l) ||
-        !input_opens(&l))
+    if (!options_fit(&l) || !target_fits(o) || !operands_fit(&l) || !input_opens(&l))
         return false;
     if (o->input && !outputs_apart(o))
         return false;

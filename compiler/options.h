@@ -43,7 +43,8 @@ enum {
     OPTION_SVG,
     OPTION_DOT,
     OPTION_CSV,
-    OPTION_TRACE
+    OPTION_TRACE,
+    OPTION_PROFILE
 };
 
 void help_overview(FILE *to);

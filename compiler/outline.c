@@ -11,6 +11,7 @@
 #include "outline.h"
 
 #include "cost.h"
+#include "profile.h"
 #include "schedule.h"
 
 /* --------------------------------------------------------------------------- the row */
@@ -328,7 +329,10 @@ Outline *outline_make(Arena *a, Model *m)
     find_microbatch(o, m);
     o->npieces = o->ndevices * count_turns(o);
     o->device_of = place_pieces(o);
-    o->seconds = cost_table(a, g, &m->settings.devices, o->microbatch);
+    double *seconds = cost_table(a, g, &m->settings.devices, o->microbatch);
+    if (m->profile)
+        profile_apply(m->profile, g, seconds);
+    o->seconds = seconds;
     const int *unit = units_of_ops(o);
     add_seconds(o, unit);
     add_weights(o);

@@ -32,7 +32,7 @@ typedef struct {
 typedef struct {
     Arena *arena;
     Model *model;
-    const double *seconds; /* [ops], as cost_table() has them */
+    const double *seconds; /* [ops], as cost_table() has them, or a profile */
     const bool *metric_only;
     int nforward; /* operations */
     int ndevices; /* of the pipeline, used or not */

@@ -46,6 +46,15 @@ bool device_rounds(const Device *d)
     return false;
 }
 
+int program_first_call(const Program *p, int chunk, RunKind kind)
+{
+    const Device *d = &p->devices.at[p->chunks.at[chunk].device];
+    int n = 0;
+    for (int i = 0; d->chunks.at[i] != chunk; i++)
+        n += p->chunks.at[d->chunks.at[i]].run[kind].calls.n;
+    return n;
+}
+
 int64_t value_rows(const Program *p, ValueId v)
 {
     return p->graph->values.at[v].batched ? p->microbatch : 1;

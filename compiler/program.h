@@ -110,7 +110,7 @@ typedef struct {
     after[RUN_KINDS];          /* chunks whose F (for F and E), B (for B) or I (for I and W)
                                   comes before */
     double flops[RUN_KINDS];   /* of one micro-batch */
-    double seconds[RUN_KINDS]; /* as cost.h estimates them */
+    double seconds[RUN_KINDS]; /* as cost.h estimates them, or a profile has them */
 } Chunk;
 
 /* ---------------------------------------------------------------------- actions */
@@ -203,6 +203,7 @@ typedef struct {
     Model *model;
     Graph *graph;
     TransferKind transfer;
+    bool by_call; /* the trainer's trace has every call, by its number, in place of the runs */
     int64_t microbatch;
     int microbatches;
     int real_size;         /* 4, or 8 for precision f64 */
@@ -218,7 +219,7 @@ typedef struct {
     int *piece;              /* [forward ops] */
     const int *device_of;    /* [pieces] */
     const bool *metric_only; /* [ops] */
-    const double *seconds;   /* [ops]: as cost_table() has them */
+    const double *seconds;   /* [ops]: as cost_table() has them, or a profile */
     /* As outline.h looks at it: seconds of a step, bytes of the largest device; steps of lowering.
      */
     double look_seconds, look_bytes, effort;
@@ -234,6 +235,7 @@ typedef struct {
     ValueId *root;      /* [values]: the value whose storage it shares (reshape) */
     bool *metric_only;  /* [ops] */
     double *seconds;    /* [ops]: of a micro-batch; those of a fused one are its parts' */
+    OpId *fused;        /* [ops before fuse]: which operation does it after */
 } Placement;
 
 /* The compute order of one step: for every device its runs. */
@@ -259,6 +261,8 @@ void ref_resolve(const Device *d, const Ref *r, int i, int *buffer, int *member)
 bool program_clips(const Program *p); /* all stages meet before the update: clip_norm, f16 */
 bool device_rounds(const Device *d);  /* has rounded copies of weights to make */
 int action_stream(const Action *a);   /* 0 compute, 1 transfer */
+/* The number of the first call of a chunk's run among the calls of such runs on its device. */
+int program_first_call(const Program *p, int chunk, RunKind kind);
 
 void program_dump(const Program *p, FILE *to);
 

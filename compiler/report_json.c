@@ -38,12 +38,14 @@
  *     rates                     compute (FLOP/s), bandwidth, link (bytes/s), latency (s): each
  *                               {value, default}; default: the devices item says no other;
  *                               device: of the catalogue, whose the defaults are; null: a core
+ *     profile                   only with measured times: the file that they come from
  *     proved[]                  what the verifier has shown
  */
 #include <jansson.h>
 #include <stdlib.h>
 
 #include "plan.h"
+#include "profile.h"
 
 static json_t *text(const Plan *plan, const char *s)
 {
@@ -215,6 +217,8 @@ bool plan_json(const Plan *plan, Text *out)
         plan->seconds->step, "samples_per_second",
         step > 0 ? json_real((double)s->train.batch / step) : json_null(), "bubble", bubble(plan),
         "rates", rates(&plan->rates), "proved", "coverage", "no deadlock", "no race", "memory");
+    if (p->model->profile)
+        json_object_set_new(root, "profile", text(plan, p->model->profile->path));
     if (plan->gpu) {
         json_object_set_new(root, "messages", messages(plan));
         json_object_set_new(root, "transfer",

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "plan.h"
+#include "profile.h"
 
 enum { LAYERS_WIDTH = 44, PICTURE_STAGES = 8, PICTURE_MICROBATCHES = 12, PICTURE_WIDTH = 200 };
 
@@ -371,19 +372,40 @@ static void print_assumption(const Plan *plan, Text *out)
                       "...; bandwidth = ...; } says better\n");
 }
 
+/* Where measured times come from. */
+static void print_profile(const Plan *plan, const Profile *profile, Text *out)
+{
+    Arena *a = plan->arena;
+    text_printf(out,
+                "\n        from %s: %d step%s under %s on %d device%s with %d thread%s each, %s",
+                svg_escape_plain(a, profile->path), profile->steps, plural(profile->steps, "s"),
+                profile->schedule, profile->devices, plural(profile->devices, "s"),
+                profile->threads, plural(profile->threads, "s"), profile->processor);
+    if (profile->link > 0)
+        text_printf(out, "; link %s, latency %s", show_quantity(a, profile->link, "B/s"),
+                    plan_show_seconds(a, profile->latency));
+    text_add(out, "\n");
+}
+
 static void print_estimate(const Plan *plan, Text *out)
 {
     Arena *a = plan->arena;
+    const Profile *profile = plan->p->model->profile;
     const Rates *r = &plan->rates;
     const char *standard = arena_printf(a, " (%s)", r->device ? r->device : "default");
     double step = plan->seconds->period;
-    text_printf(out, "step    %s, estimated", plan_show_seconds(a, step));
+    text_printf(out, "step    %s, %s", plan_show_seconds(a, step),
+                profile ? "from measured times" : "estimated");
     if (plan->seconds->step > 1.001 * step)
         text_printf(out, " (%s long: the next one begins while the last stages end it)",
                     plan_show_seconds(a, plan->seconds->step));
     if (step > 0)
         text_printf(out, "; %s samples/s",
                     samples_per_second(a, (double)plan->p->model->settings.train.batch / step));
+    if (profile) {
+        print_profile(plan, profile, out);
+        return;
+    }
     const struct {
         const char *name, *value;
         bool standard;
@@ -411,8 +433,9 @@ static void print_bubble(const Plan *plan, Text *out)
     Arena *a = plan->arena;
     text_printf(out,
                 "bubble  %s = idle time of the devices over devices x step time, from the "
-                "estimated times\n",
-                percent(a, plan->seconds->bubble));
+                "%s times\n",
+                percent(a, plan->seconds->bubble),
+                plan->p->model->profile ? "measured" : "estimated");
     const char *units = percent(a, plan->units->bubble);
     if (plan->formula)
         text_printf(out, "        with equal stages, %s: %s = %s\n", plan->lengths, plan->formula,

@@ -22,17 +22,21 @@ typedef enum { LR_CONSTANT, LR_COSINE, LR_LINEAR } LrKind;
 /* f64 is for checking gradients: the host target in double precision. */
 typedef enum { PRECISION_F32, PRECISION_BF16, PRECISION_F16, PRECISION_F64 } Precision;
 
+/* What is done to whole weights, once a step: see ActionKind. */
+typedef enum { WORK_ROUND, WORK_REDUCE, WORK_CLIP, WORK_UPDATE, WEIGHT_WORKS } WeightWork;
+
 typedef struct {
-    const char *name; /* "gpu" */
-    int count;        /* 0: no devices item; as many as the annotations use */
-    int64_t memory;   /* bytes, 0: no limit */
-    double compute;   /* FLOP/s, in the precision of the products */
-    double half;      /* FLOP/s in 16 bits: compute, where the precision is such */
-    double bandwidth; /* bytes/s of its memory */
-    double link;      /* bytes/s between two devices */
-    double latency;   /* s */
-    int per_node;     /* 0: all in one */
-    double node_link; /* bytes/s between nodes */
+    const char *name;          /* "gpu" */
+    int count;                 /* 0: no devices item; as many as the annotations use */
+    int64_t memory;            /* bytes, 0: no limit */
+    double compute;            /* FLOP/s, in the precision of the products */
+    double half;               /* FLOP/s in 16 bits: compute, where the precision is such */
+    double bandwidth;          /* bytes/s of its memory */
+    double link;               /* bytes/s between two devices */
+    double latency;            /* s */
+    int per_node;              /* 0: all in one */
+    double node_link;          /* bytes/s between nodes */
+    double work[WEIGHT_WORKS]; /* bytes/s of each as a profile has it; 0: as the memory's */
     /* of the catalogue: whose speeds are assumed where nothing is said */
     const struct DeviceType *standard;
     Place at;
@@ -89,6 +93,7 @@ typedef struct {
     const char *source; /* the file's name as given */
     Graph *graph;
     Settings settings;
+    const struct Profile *profile; /* measured times, or NULL: estimates */
 } Model;
 
 /* Elaborates; NULL after errors (all of them reported). */

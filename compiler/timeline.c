@@ -10,6 +10,8 @@
  *
  *     stream 0   F0 ──────► F1 ──────►        F waits for the RECV of its input,
  *     stream 1   RECV0 ► RECV1 ► SEND0 ►      SEND for the F that makes its value
+ *
+ * With measured times the host's messages are those of its one thread: timeline_links.c.
  */
 #include "timeline.h"
 
@@ -75,9 +77,7 @@ double timeline_transfer_seconds(const Program *p, const Link *link)
                                  p->devices.at[link->to].number, (double)link->bytes);
 }
 
-/* Traffic of what the devices do to their weights: each tensor is read, and written where
- * it changes; the optimizer also clears the gradients. */
-static double weight_seconds(const Program *p, const Device *d, ActionKind kind)
+double timeline_weight_bytes(const Device *d, ActionKind kind)
 {
     double grads = (double)d->class_bytes[BUFFER_GRAD], bytes = 0;
     if (kind == ACT_UPDATE)
@@ -92,7 +92,28 @@ static double weight_seconds(const Program *p, const Device *d, ActionKind kind)
     for (int i = 0; kind == ACT_REDUCE && i < d->weights.n; i++)
         for (int k = 1; k < d->weights.at[i].ngrads; k++)
             bytes += 3 * (double)buffer_bytes(&d->buffers.at[d->weights.at[i].grad[k]]);
-    return cost_seconds(&p->model->settings.devices, (Cost){bytes / 4, bytes});
+    return bytes;
+}
+
+static double weight_seconds(const Program *p, const Device *d, ActionKind kind)
+{
+    const Devices *devices = &p->model->settings.devices;
+    const double bytes = timeline_weight_bytes(d, kind);
+    const double rate = devices->work[kind == ACT_ROUND    ? WORK_ROUND
+                                      : kind == ACT_REDUCE ? WORK_REDUCE
+                                      : kind == ACT_CLIP   ? WORK_CLIP
+                                                           : WORK_UPDATE];
+    return rate > 0 ? bytes / rate : cost_seconds(devices, (Cost){bytes / 4, bytes});
+}
+
+double timeline_action_seconds(const Program *p, int device, const Action *a)
+{
+    if (a->kind == ACT_RUN)
+        return p->chunks.at[a->chunk].seconds[a->run];
+    if (a->kind == ACT_ROUND || a->kind == ACT_REDUCE || a->kind == ACT_CLIP ||
+        a->kind == ACT_UPDATE)
+        return weight_seconds(p, &p->devices.at[device], a->kind);
+    return 0;
 }
 
 static double duration(const Sim *s, int device, const Action *a)
@@ -100,12 +121,7 @@ static double duration(const Sim *s, int device, const Action *a)
     static const double units[RUN_KINDS] = {[RUN_F] = 1, [RUN_B] = 2, [RUN_I] = 1, [RUN_W] = 1};
     if (s->kind != TIMELINE_SECONDS)
         return a->kind == ACT_RUN ? units[a->run] : 0;
-    if (a->kind == ACT_RUN)
-        return s->p->chunks.at[a->chunk].seconds[a->run];
-    if (a->kind == ACT_ROUND || a->kind == ACT_REDUCE || a->kind == ACT_CLIP ||
-        a->kind == ACT_UPDATE)
-        return weight_seconds(s->p, &s->p->devices.at[device], a->kind);
-    return 0;
+    return timeline_action_seconds(s->p, device, a);
 }
 
 /* ------------------------------------------------------------------------- simulation */
@@ -224,10 +240,10 @@ static void prepare(Sim *s, Arena *a)
 
 /* From the first to the last action of a device. Weights that are rounded at the beginning could as
  * well be rounded at the end of the step before. */
-static double span_of(const Sim *s, int device)
+static double span_of(const Program *p, const Timeline *t, int device)
 {
-    const ActionList *list = list_of(s, device);
-    const Span *spans = s->t->devices[device].spans;
+    const ActionList *list = &p->devices.at[device].train;
+    const Span *spans = t->devices[device].spans;
     double first = -1, last = 0, rounding = 0;
     for (int i = 0; i < list->actions.n; i++) {
         if (list->actions.at[i].kind == ACT_ROUND) {
@@ -279,7 +295,8 @@ static void walk_runs(Sim *s, Arena *a)
     }
 }
 
-Timeline *timeline_make(Arena *a, const Program *p, TimelineKind kind)
+/* Two streams for each device, one of them for transfers. */
+static Timeline *walk_streams(Arena *a, const Program *p, TimelineKind kind)
 {
     Sim s = {.p = p, .kind = kind, .t = ARENA_NEW(a, Timeline)};
     Timeline *t = s.t;
@@ -298,13 +315,22 @@ Timeline *timeline_make(Arena *a, const Program *p, TimelineKind kind)
         } while (moved);
     }
     t->complete = true;
-    double busy = 0;
-    for (int d = 0; d < p->devices.n; d++) {
-        const double span = span_of(&s, d);
-        t->period = span > t->period ? span : t->period;
-        busy += t->devices[d].busy;
+    for (int d = 0; d < p->devices.n; d++)
         for (int stream = 0; stream < (kind == TIMELINE_SHAPE ? 1 : STREAMS); stream++)
             t->complete = t->complete && s.walkers[d].head[stream].at >= list_of(&s, d)->actions.n;
+    return t;
+}
+
+Timeline *timeline_make(Arena *a, const Program *p, TimelineKind kind)
+{
+    const bool links =
+        kind == TIMELINE_SECONDS && p->model->profile && p->transfer == TRANSFER_LINKS;
+    Timeline *t = links ? timeline_links(a, p) : walk_streams(a, p, kind);
+    double busy = 0;
+    for (int d = 0; d < p->devices.n; d++) {
+        const double span = span_of(p, t, d);
+        t->period = span > t->period ? span : t->period;
+        busy += t->devices[d].busy;
     }
     if (t->period > 0)
         t->bubble = 1 - busy / (t->period * p->devices.n);

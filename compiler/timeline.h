@@ -4,7 +4,8 @@
 
 #include "program.h"
 
-/* TIMELINE_SECONDS: as cost.h estimates runs, transfers and the update.
+/* TIMELINE_SECONDS: as cost.h estimates runs, transfers and the update, or a
+ * profile has them.
  * TIMELINE_UNITS: F = 1, B = 2, I = W = 1, all else takes no time, but transfers wait for each
  * other. TIMELINE_SHAPE: the runs alone, in units: the schedule's own shape. Transfers have no
  * spans. */
@@ -42,6 +43,14 @@ typedef VEC(KeptStep) KeptSteps;
 /* How the kept bytes of a device rise and fall during the step. */
 KeptSteps timeline_kept(Arena *a, const Program *p, const Timeline *t, int device);
 
+/* Traffic of what a device does to its weights (ACT_ROUND, ACT_REDUCE, ACT_CLIP, ACT_UPDATE): each
+ * tensor is read, and written where it changes; the optimizer also clears the gradients. */
+double timeline_weight_bytes(const Device *d, ActionKind kind);
+/* Of a run, or of what is done to weights; 0 for others. */
+double timeline_action_seconds(const Program *p, int device, const Action *a);
+/* timeline_links.c: of seconds, as the host's trainers send and wait; period and bubble are not
+ * set. */
+Timeline *timeline_links(Arena *a, const Program *p);
 /* Seconds of one message of the link. */
 double timeline_transfer_seconds(const Program *p, const Link *link);
 

@@ -52,8 +52,11 @@ static void event_print(FILE *out, const Trainer *t, int device, const TraceEven
             message ? "link" : "phase");
     fputs("\"name\":", out);
     string_print(out, name);
-    fprintf(out, ",\"args\":{\"step\":%lld,\"chunk\":%d,\"microbatch\":%d}}", (long long)e->step,
+    fprintf(out, ",\"args\":{\"step\":%lld,\"chunk\":%d,\"microbatch\":%d", (long long)e->step,
             e->chunk, e->m);
+    if (message)
+        fprintf(out, ",\"link\":%d", e->link);
+    fputs("}}", out);
 }
 
 static int64_t device_print(FILE *out, const Trainer *t, int i)
@@ -89,7 +92,8 @@ int trace_write(Trainer *t, const char *path, Problem *p)
     fputs("}}", out);
     for (int i = 0; i < t->model->nstages; i++)
         dropped += device_print(out, t, i);
-    fprintf(out, "],\n\"otherData\":{\"events_left_out\":%lld}}\n", (long long)dropped);
+    fprintf(out, "],\n\"otherData\":{\"events_left_out\":%lld,\"threads\":%d}}\n",
+            (long long)dropped, t->threads);
     bool failed = ferror(out) != 0;
     if (fclose(out) != 0 || failed)
         return problem_set(p, EXIT_RUN, "--trace %s: %s", path, strerror(errno));

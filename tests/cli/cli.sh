@@ -111,11 +111,11 @@ case_version()
 case_help()
 {
     run 0 --help
-    for command in build run emit plan check fmt doctor; do
+    for command in build run emit plan profile check fmt doctor; do
         has "  $command " "$out"
     done
     has "Exit codes" "$out"
-    for command in build run emit plan check fmt doctor; do
+    for command in build run emit plan profile check fmt doctor; do
         run 0 "$command" --help
         has "Usage: mdlc $command" "$out"
         has "Example" "$out"
@@ -144,7 +144,7 @@ case_wrong_use()
     model m 1
     wrong "unknown command biuld; did you mean build?" biuld m.mdl
     wrong "unknown command chekc; did you mean check?" chekc m.mdl
-    wrong "build, run, emit, plan, check, fmt or doctor" wxyz m.mdl
+    wrong "build, run, emit, plan, profile, check, fmt or doctor" wxyz m.mdl
     wrong "which command? For instance: mdlc build m.mdl" m.mdl
     wrong "needs a model" check
     wrong "b.mdl is one operand too many" check m.mdl b.mdl
@@ -469,6 +469,83 @@ case_run_at_once()
     done
     [ "$(ls "$here/cache/mdlc" | wc -l)" -eq 1 ] || fail "the cache: $(ls "$here/cache/mdlc")"
     what="runs at once"
+    no_leftovers
+}
+
+case_profile()
+{
+    cat >m.mdl <<'END'
+model m {
+    input  x : f32[64];
+    target y : f32[64];
+    for i in 0 .. 4 {
+        x = relu(linear(x, 64) as fc[i]);
+    }
+    loss mse(x, y);
+}
+train { batch = 8; optimizer = sgd(lr = 0.1); steps = 3; }
+parallel { microbatch = 2; }
+devices gpu[2] = cpu;
+data train = synthetic();
+END
+    run 0 profile m.mdl -- --threads 1
+    has "wrote m.profile.json: 5 layers; a step takes " "$err"
+    [ -z "$out" ] || fail "$what: writes to stdout"
+    [ "$(ls)" = "m.mdl
+m.profile.json" ] || fail "files: $(ls)"
+    text=$(cat m.profile.json)
+    has '"model": "m"' "$text"
+    has '"threads": 1' "$text"
+    has '{"layer": "fc.3", "F": ' "$text"
+    lacks '"link": null' "$text"
+    lacks '"update": null' "$text"
+    [ "$(grep -c '"F": [0-9.e-]*[1-9]' m.profile.json)" -eq 5 ] || fail "a layer takes no time"
+    no_leftovers
+
+    for schedule in 1f1b gpipe interleaved zero_bubble zb_h2 zb_v searched; do
+        run 0 plan m.mdl --profile m.profile.json --set parallel.schedule=$schedule
+        has "from measured times" "$out"
+        has "from m.profile.json: " "$out"
+    done
+    run 0 plan m.mdl --profile m.profile.json --json -
+    has '"profile": "m.profile.json"' "$out"
+    run 0 check m.mdl --profile m.profile.json
+    run 0 run m.mdl --profile m.profile.json -- --steps 1 -q
+    run 0 build m.mdl --profile m.profile.json -q -o trainer
+    run 0 emit m.mdl --profile m.profile.json -q -o source
+    grep -q 'phase_begin(s, .F., 0, m)' source/stage_0.c || fail "no phase in the trainer"
+
+    # the first layer is said to take far longer: it is alone on its device
+    sed 's/\("layer": "fc.0", "F": \)[^,]*/\11/' m.profile.json >heavy.json
+    run 0 check m.mdl --profile heavy.json --dump=place
+    has "chunk 0  device 0  linear  fc.0" "$out"
+    has "chunk 1  device 1  linear  fc.1" "$out"
+    sed 's/\("layer": "fc.3", "F": \)[^,]*/\11/' m.profile.json >heavy.json
+    run 0 check m.mdl --profile heavy.json --dump=place
+    has "chunk 0  device 0  linear  fc.2" "$out"
+    has "chunk 1  device 1  linear  fc.3" "$out"
+
+    run 1 plan m.mdl --profile m.profile.json --set parallel.microbatch=4
+    has "micro-batches of 2, and the model has micro-batches of 4" "$err"
+    run 1 plan m.mdl --profile m.profile.json --set train.precision=bf16
+    has "precision f32, and the precision is bf16" "$err"
+    sed 's/0 \.\. 4/0 .. 3/' m.mdl >short.mdl
+    run 1 plan short.mdl --profile m.profile.json
+    has "with other layers" "$err"
+    run 2 plan m.mdl --profile m.mdl
+    has "m.mdl:1:5: it is not JSON" "$err"
+    run 2 plan m.mdl --profile none.json
+    has "cannot read the profile none.json: No such file" "$err"
+    wrong "the target is sim" plan m.mdl --profile m.profile.json --target sim
+    wrong "is the profile itself" plan m.mdl --profile m.profile.json --json m.profile.json
+    wrong "does not take --profile" profile m.mdl --profile m.profile.json
+    wrong "cannot write into none/" profile m.mdl -o none/p.json
+    run 2 profile m.mdl -q -o failed.json -- --no-such-option
+    has "the trainer failed" "$err"
+    [ ! -e failed.json ] || fail "a profile of nothing"
+    run 0 profile m.mdl -q -o again.json --set parallel.schedule=zero_bubble
+    [ -z "$out$err" ] || fail "$what: says something"
+    run 0 plan m.mdl --profile again.json -q
     no_leftovers
 }
 
