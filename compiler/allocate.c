@@ -221,8 +221,9 @@ static void suggest(const Program *p, const Device *d, Diag *diag)
         fits = fits < p->microbatch ? fits : p->microbatch - 1;
         while (fits > 1 && batch % fits != 0)
             fits--;
-        bool gpipe = p->model->settings.parallel.schedule == SCHEDULE_GPIPE;
-        if (gpipe) /* which keeps the whole batch, whatever the micro-batch */
+        const bool file = p->model->settings.parallel.file;
+        bool gpipe = !file && p->model->settings.parallel.schedule == SCHEDULE_GPIPE;
+        if (gpipe || file) /* gpipe keeps the whole batch, whatever the micro-batch */
             fits = 0;
         if (fits >= 1)
             diag_help(diag, "parallel.microbatch = %lld should fit", (long long)fits);
@@ -230,7 +231,8 @@ static void suggest(const Program *p, const Device *d, Diag *diag)
             diag_help(diag, "schedule = 1f1b keeps at most %d micro-batches instead of %d",
                       p->devices.n, p->microbatches);
         else if (fits < 1)
-            diag_help(diag, "more devices%s%s",
+            diag_help(diag, "%smore devices%s%s",
+                      file ? "a schedule with fewer micro-batches between F and B at a time, " : "",
                       p->model->settings.parallel.recompute == RECOMPUTE_FULL
                           ? ""
                           : ", or parallel.recompute = full",
@@ -238,8 +240,8 @@ static void suggest(const Program *p, const Device *d, Diag *diag)
     }
 }
 
-/* The device's largest things, and what would make the plan fit; others: devices that need too much,
- * too. */
+/* The device's largest things, and what would make the plan fit; others: devices that need too
+ * much, too. */
 static void report_limit(const Program *p, Device *d, int others, Diag *diag)
 {
     Arena *a = p->graph->arena;

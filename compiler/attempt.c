@@ -7,6 +7,7 @@
 
 #include "attempt.h"
 #include "order.h"
+#include "schedule_file.h"
 #include "timeline.h"
 
 /* What the passes change is copied: operations with their operands, and values. */
@@ -40,6 +41,9 @@ bool attempt(const Model *m, const Split *s, bool gpus, Attempt *out)
         fuse(copy->graph, pl);
         p = lower(copy, pl, quiet);
     }
+    const ScheduleFile *file = copy->settings.parallel.file;
+    if (p && file && !schedule_file_ends(file, p, quiet))
+        p = NULL;
     if (p && (!gpus || program_for_gpus(p, quiet))) {
         const ScheduleKind kind = copy->settings.parallel.schedule;
         const SlotList *eval = schedule(p, kind, true);

@@ -30,9 +30,10 @@ typedef struct {
     FrontOptions front;
     Target target;
     bool target_given;
-    const char *gpu_arch;    /* --gpu-arch: "sm_80,sm_90"; NULL: the machine's, or a list */
-    bool lineinfo;           /* kernels know their source lines */
-    VEC(const char *) dumps; /* --dump=PASS */
+    const char *schedule_file; /* --schedule-file; NULL: as the model says */
+    const char *gpu_arch;      /* --gpu-arch: "sm_80,sm_90"; NULL: the machine's, or a list */
+    bool lineinfo;             /* kernels know their source lines */
+    VEC(const char *) dumps;   /* --dump=PASS */
     bool json_diagnostics, verbose, quiet;
     bool fmt_check;
     const char *profile;                        /* measured times */

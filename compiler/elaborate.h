@@ -29,7 +29,7 @@ enum {
     ELAB_MAX_PARAMS = 256, /* of a block */
     ELAB_MAX_DEPTH = 256,  /* of frames */
     ELAB_MAX_PATH = 1000,  /* bytes of a layer's path */
-    ELAB_MAX_DEVICES = 4096
+    ELAB_MAX_DEVICES = MOST_DEVICES
 };
 #define ELAB_MAX_COUNT ((int64_t)1 << 59) /* elements of a tensor */
 
@@ -153,7 +153,7 @@ typedef struct {
     Scope *scope, *model_scope; /* NULL: only constants are visible */
     Layer *layer;
     FrameId frame;
-    int depth; /* of frames */
+    int depth;                 /* of frames */
     int statement, statements; /* the one that is executed; executions so far */
     const Calling *calling;
     int device;

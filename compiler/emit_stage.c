@@ -7,6 +7,16 @@
 #include <string.h>
 
 #include "emit.h"
+#include "schedule_file.h"
+
+/* "1f1b"; "from FILE", without its folder. */
+static const char *schedule_text(const Emit *e)
+{
+    const ScheduleFile *f = e->p->model->settings.parallel.file;
+    const char *slash = f ? strrchr(f->name, '/') : NULL;
+    return slash ? arena_printf(e->arena, "from %s", slash + 1)
+                 : program_schedule_name(e->arena, e->p);
+}
 
 /* "h.3 ... h.5": the paths of the device's layers. */
 static const char *layers_of(Emit *e)
@@ -64,7 +74,7 @@ static void print_header(Emit *e)
               emit_comment_text(a, slash ? slash + 1 : p->model->source));
     emit_line(e, " *   layers       %s", emit_comment_text(a, layers_of(e)));
     emit_line(e, " *   schedule     %s, %d micro-batch%s of %lld sample%s, at most %d in flight",
-              schedule_kind_name(p->model->settings.parallel.schedule), p->microbatches,
+              emit_comment_text(a, schedule_text(e)), p->microbatches,
               p->microbatches == 1 ? "" : "es", (long long)p->microbatch,
               p->microbatch == 1 ? "" : "s", e->d->in_flight);
     emit_line(e, " *   memory       %s bytes in one allocation:", show_count(a, e->d->bytes));

@@ -42,7 +42,9 @@ const CommandText command_texts[COMMANDS] = {
          "Examples:\n"
          "  mdlc plan gpt2.mdl\n"
          "  mdlc plan gpt2.mdl --set parallel.schedule=gpipe --svg schedule.svg\n"
-         "  mdlc plan gpt2.mdl --json - | python3 -m json.tool\n"},
+         "  mdlc plan gpt2.mdl --json - | python3 -m json.tool\n"
+         "  mdlc plan gpt2.mdl --csv order.csv            the order of the runs, and\n"
+         "  mdlc plan gpt2.mdl --schedule-file order.csv  a plan from such a file\n"},
     [COMMAND_PROFILE] =
         {"profile", "MODEL.mdl [-- TRAINER OPTIONS]", "measure what every layer takes here",
          "Builds the trainer, trains with it for some seconds, and writes how long every layer\n"
@@ -97,6 +99,9 @@ const OptionText option_texts[] = {
     {OPTION_DEFINE, "define", 'D', "NAME=VALUE", MODEL_COMMANDS, "replaces the value of a const"},
     {OPTION_SET, "set", 0, "BLOCK.KEY=VALUE", MODEL_COMMANDS,
      "replaces a setting of devices, parallel or train"},
+    {OPTION_SCHEDULE_FILE, "schedule-file", 0, "FILE", MODEL_COMMANDS,
+     "what each device runs, one line each, as --csv\n"
+     "                              of plan and PyTorch write it"},
     {OPTION_INCLUDE, "include", 'I', "DIR", MODEL_COMMANDS, "looks for imports in DIR, too"},
     {OPTION_PROFILE, "profile", 0, "FILE", MODEL_COMMANDS & ~BIT(COMMAND_PROFILE),
      "counts with times that mdlc profile measured"},

@@ -1,7 +1,7 @@
 /* main.c - mdlc: the passes, in their order. Reading compile() is reading the compiler.
  *
  *     parse          the file and what it imports
- *     elaborate      names, shapes, blocks, loops, settings: a Graph
+ *     elaborate      names, shapes, blocks, loops, settings: a Graph; a schedule from a file
  *     simplify       the same in fewer operations
  *     precision      which tensors are 16 bits wide
  *     differentiate  gradients; B and W apart
@@ -21,6 +21,8 @@
 
 #include "driver.h"
 #include "order.h"
+#include "parse.h"
+#include "schedule_file.h"
 
 /* A dump is asked for by the pass, or by what the pass makes. */
 static bool wants(const Options *o, const char *pass, const char *made)
@@ -81,6 +83,20 @@ static ProfileParts keep_parts(const Compilation *c, const Placement *pl)
     return parts;
 }
 
+/* The file that says what the devices run. */
+static int read_schedule(const Options *o, Compilation *c)
+{
+    const char *why = NULL;
+    size_t size = 0;
+    const char *text = source_read(c->arena, o->schedule_file, &size, &why);
+    if (!text) {
+        fprintf(stderr, "mdlc: cannot read %s: %s\n", o->schedule_file, why);
+        return EXIT_USE;
+    }
+    return schedule_file_read(c->model, o->schedule_file, text, size, c->diag) ? EXIT_DONE
+                                                                               : EXIT_MODEL;
+}
+
 /* EXIT_DONE, or what stopped it; messages are in c->diag. */
 static int compile(const Options *o, Compilation *c)
 {
@@ -100,6 +116,9 @@ static int compile(const Options *o, Compilation *c)
     if (!graph_check(g, stderr))
         return EXIT_BUG;
     dump_graph(o, c, "elaborate", "graph");
+    const int code = o->schedule_file ? read_schedule(o, c) : EXIT_DONE;
+    if (code != EXIT_DONE)
+        return code;
 
     simplify(g);
     if (!graph_check(g, stderr))
@@ -144,6 +163,9 @@ static int compile(const Options *o, Compilation *c)
 
     ScheduleKind kind = c->model->settings.parallel.schedule;
     if (gpus && !program_for_gpus(p, c->diag))
+        return EXIT_MODEL;
+    const ScheduleFile *file = c->model->settings.parallel.file;
+    if (file && !schedule_file_ends(file, p, c->diag))
         return EXIT_MODEL;
     SlotList *eval = schedule(p, kind, true), *train = schedule_train(p, eval);
     dump_schedule(o, p, train);

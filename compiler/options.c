@@ -146,6 +146,9 @@ static bool take_text(CommandLine *l, int key, const char *text)
     case OPTION_OUTPUT:
         o->output = text;
         return text[0] || wrong("-o needs a name");
+    case OPTION_SCHEDULE_FILE:
+        o->schedule_file = text;
+        return text[0] || wrong("--schedule-file needs the name of a file");
     case OPTION_JSON:
         return take_file("json", &o->json, text);
     case OPTION_SVG:
@@ -380,6 +383,8 @@ static bool outputs_apart(const Options *o)
             return wrong("%s is the profile itself; name another file for the output", out[i]);
         if (strcmp(o->input, "-") != 0 && same_file(o->input, out[i]))
             return wrong("%s is the model itself; name another file for the output", out[i]);
+        if (o->schedule_file && same_file(o->schedule_file, out[i]))
+            return wrong("%s is the schedule itself; name another file for the output", out[i]);
         for (int k = 0; k < i; k++)
             if (out[k] && strcmp(out[i], out[k]) == 0)
                 return wrong("two outputs to the same file, %s", out[i]);

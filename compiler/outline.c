@@ -13,6 +13,7 @@
 #include "cost.h"
 #include "profile.h"
 #include "schedule.h"
+#include "schedule_file.h"
 
 /* --------------------------------------------------------------------------- the row */
 
@@ -247,12 +248,20 @@ static int count_devices(const Model *m)
     const Graph *g = m->graph;
     if (m->settings.devices.count)
         return m->settings.devices.count;
+    if (m->settings.parallel.file && !schedule_model_places(m))
+        return m->settings.parallel.file->ndevices;
     int n = 1;
     for (OpId o = 0; o < g->ops.n; o++)
         n = g->ops.at[o].device >= n ? g->ops.at[o].device + 1 : n;
     for (int w = 0; w < g->weights.n; w++)
         n = g->weights.at[w].device >= n ? g->weights.at[w].device + 1 : n;
     return n;
+}
+
+/* Whether a file says how many pieces there are, and where. */
+static bool is_from_file(const Outline *o)
+{
+    return o->model->settings.parallel.file && !schedule_model_places(o->model);
 }
 
 /* How often the data goes through all devices: a pipeline that the model does not place itself is
@@ -268,9 +277,11 @@ static int count_turns(const Outline *o)
                                                                                  : 1;
 }
 
-/* Round and round, or there and back again. */
-static int *place_pieces(const Outline *o)
+/* Round and round, or there and back again, or as a file says. */
+static const int *place_pieces(const Outline *o)
 {
+    if (is_from_file(o))
+        return o->model->settings.parallel.file->device_of;
     int *device = ARENA_ARRAY(o->arena, int, o->npieces);
     for (int k = 0; k < o->npieces; k++) {
         const int turn = k / o->ndevices, at = k % o->ndevices;
@@ -327,7 +338,8 @@ Outline *outline_make(Arena *a, Model *m)
     o->metric_only = find_metric_only(a, g, o->nforward);
     find_units(o);
     find_microbatch(o, m);
-    o->npieces = o->ndevices * count_turns(o);
+    o->npieces =
+        is_from_file(o) ? o->model->settings.parallel.file->nchunks : o->ndevices * count_turns(o);
     o->device_of = place_pieces(o);
     double *seconds = cost_table(a, g, &m->settings.devices, o->microbatch);
     if (m->profile)
@@ -491,8 +503,11 @@ Outlook outline_look(const Outline *o, const int *piece)
     look_chunks(&l, piece);
     look_runs(&l);
     look_messages(&l);
-    const ScheduleKind kind = o->model->settings.parallel.schedule;
-    const Pace pace = schedule_pace(l.arena, &l.program, schedule(&l.program, kind, false));
+    const Parallel *s = &o->model->settings.parallel;
+    const SlotList *lists = s->file && s->file->nchunks == l.program.chunks.n
+                                ? schedule_file_runs(s->file, &l.program)
+                                : schedule(&l.program, s->schedule, false);
+    const Pace pace = schedule_pace(l.arena, &l.program, lists);
     Outlook out = {.seconds = find_period(&l, &pace)};
     double *bytes = ARENA_ARRAY(l.arena, double, l.program.devices.n);
     for (int u = 0; u < o->units.n; u++) {

@@ -8,7 +8,7 @@
  * A piece whose operations are contiguous in the order of the data is one chunk; where the data
  * comes back to it, there is another one.
  */
-#include "program.h"
+#include "schedule_file.h"
 
 typedef struct {
     Graph *g;
@@ -153,5 +153,6 @@ Placement *place(Model *m, const Split *s, Diag *d)
     place_backward(&p, pl);
     number_devices(&p, pl, chunk_device, m, d);
     find_roots(g, pl);
-    return diag_errors(d) ? NULL : pl;
+    const ScheduleFile *file = m->settings.parallel.file;
+    return diag_errors(d) || (file && !schedule_file_fits(file, m, pl, d)) ? NULL : pl;
 }

@@ -161,6 +161,6 @@ Plan *plan_make(Arena *a, const Program *p)
     }
     plan->lengths =
         schedule_splits(p->model->settings.parallel.schedule) ? "F = I = W = 1" : "F = 1 and B = 2";
-    plan->formula = even ? find_formula(plan, each) : NULL;
+    plan->formula = even && !p->model->settings.parallel.file ? find_formula(plan, each) : NULL;
     return plan;
 }

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "schedule_file.h"
+
 const char *run_name(RunKind kind)
 {
     static const char *const names[RUN_KINDS] = {"F", "E", "B", "I", "W"};
@@ -24,6 +26,12 @@ const char *schedule_kind_name(ScheduleKind k)
     static const char *const names[] = {"1f1b",  "gpipe", "interleaved", "zero_bubble",
                                         "zb_h2", "zb_v",  "searched"};
     return names[k];
+}
+
+const char *program_schedule_name(Arena *a, const Program *p)
+{
+    const Parallel *s = &p->model->settings.parallel;
+    return s->file ? arena_printf(a, "from %s", s->file->name) : schedule_kind_name(s->schedule);
 }
 
 bool schedule_splits(ScheduleKind k)

@@ -248,7 +248,9 @@ typedef VEC(Slot) SlotList;
 const char *run_name(RunKind kind); /* "F" */
 const char *buffer_class_name(BufferClass c);
 const char *schedule_kind_name(ScheduleKind k); /* "1f1b" */
-bool schedule_splits(ScheduleKind k);           /* the backward pass is in two, I and W */
+/* "1f1b", or "from FILE" as that was given; in the arena. */
+const char *program_schedule_name(Arena *a, const Program *p);
+bool schedule_splits(ScheduleKind k); /* the backward pass is in two, I and W */
 
 int dtype_size(const Program *p, Dtype t); /* bytes of an element in this program */
 /* Bytes of one tensor of a value in this program. */
@@ -288,8 +290,8 @@ Program *lower(Model *m, Placement *pl, Diag *d);
 bool program_for_gpus(Program *p, Diag *d);
 /* Orders the runs of one step on every device. */
 SlotList *schedule(const Program *p, ScheduleKind kind, bool eval);
-/* The order of training as the settings say. A searched one is tried in whole plans, so what comes
- * behind this pass is to be made again, if it was made. */
+/* The order of training as the settings or their file say. A searched one is tried in whole plans,
+ * so what comes behind this pass is to be made again, if it was made. */
 SlotList *schedule_train(Program *p, const SlotList *eval);
 /* Adds transfers and waits around the runs; finds how many micro-batches each buffer holds. */
 void communicate(Program *p, const SlotList *train, const SlotList *eval);

@@ -1,7 +1,7 @@
 /* report_json.c - a plan for programs to read. Keys are stable; later versions may add some.
  *
  *     model, source             name; file as given
- *     schedule                  "1f1b"
+ *     schedule                  "1f1b"; "from FILE" where one says what runs
  *     batch, microbatch, microbatches
  *     stages[]                  one per device:
  *       stage, device, layers   number; "gpu[0]"; "wte ... h.2"
@@ -211,10 +211,10 @@ bool plan_json(const Plan *plan, Text *out)
     json_t *root = json_pack(
         "{s:o, s:o, s:s, s:I, s:I, s:i, s:o, s:o, s:o, s:o, s:f, s:f, s:o, s:o, s:o, s:[ssss]}",
         "model", text(plan, p->model->name), "source", text(plan, p->model->source), "schedule",
-        schedule_kind_name(s->parallel.schedule), "batch", (json_int_t)s->train.batch, "microbatch",
-        (json_int_t)p->microbatch, "microbatches", p->microbatches, "stages", stages, "chunks",
-        chunks, "links", links, "order", orders, "step_seconds", step, "length_seconds",
-        plan->seconds->step, "samples_per_second",
+        svg_escape_plain(plan->arena, program_schedule_name(plan->arena, p)), "batch",
+        (json_int_t)s->train.batch, "microbatch", (json_int_t)p->microbatch, "microbatches",
+        p->microbatches, "stages", stages, "chunks", chunks, "links", links, "order", orders,
+        "step_seconds", step, "length_seconds", plan->seconds->step, "samples_per_second",
         step > 0 ? json_real((double)s->train.batch / step) : json_null(), "bubble", bubble(plan),
         "rates", rates(&plan->rates), "proved", "coverage", "no deadlock", "no race", "memory");
     if (p->model->profile)

@@ -343,8 +343,9 @@ static void print_head(const Plan *plan, Text *out)
     const Settings *s = &p->model->settings;
     text_printf(out, "%s (%s)\n", svg_escape_plain(a, p->model->name),
                 svg_escape_plain(a, p->model->source));
-    text_printf(out, "%s, batch %lld: %d micro-batch%s of %lld sample%s on %d stage%s",
-                schedule_kind_name(s->parallel.schedule), (long long)s->train.batch,
+    text_printf(out, "%s%s, batch %lld: %d micro-batch%s of %lld sample%s on %d stage%s",
+                s->parallel.file ? "schedule " : "",
+                svg_escape_plain(a, program_schedule_name(a, p)), (long long)s->train.batch,
                 p->microbatches, plural(p->microbatches, "es"), (long long)p->microbatch,
                 plural(p->microbatch, "s"), p->devices.n, plural(p->devices.n, "s"));
     if (p->chunks.n > p->devices.n)

@@ -297,31 +297,51 @@ static void interleave(const Program *p, SlotList *lists)
     }
 }
 
-/* Whether everything that the run reads has been made, by the runs that are done. */
-static bool can_run(const Program *p, const bool *done, Slot s)
+int schedule_waits_for(const Program *p, const bool *done, Slot s)
 {
     const Chunk *c = &p->chunks.at[s.chunk];
     const int back = run_goes_back(s.run), M = p->microbatches;
     for (int i = 0; i < c->after[s.run].n; i++)
         if (!done[(2 * c->after[s.run].at[i] + back) * M + s.m])
-            return false;
-    return !back || done[2 * s.chunk * M + s.m];
+            return c->after[s.run].at[i];
+    return back && !done[2 * s.chunk * M + s.m] ? s.chunk : NONE;
+}
+
+const bool *schedule_walk(const Program *p, const SlotList *lists, int *at)
+{
+    Arena *a = p->graph->arena;
+    const int D = p->devices.n, M = p->microbatches;
+    bool *done = ARENA_ARRAY(a, bool, 2 * p->chunks.n * M), *queued = ARENA_ARRAY(a, bool, D);
+    int *queue = ARENA_ARRAY(a, int, D), first = 0, waiting = D; /* a ring of devices to look at */
+    const IntList *wake = find_waiting(p);
+    for (int d = 0; d < D; d++)
+        queue[d] = d, queued[d] = true, at[d] = 0;
+    for (; waiting > 0; waiting--) {
+        const int d = queue[first];
+        first = (first + 1) % D;
+        queued[d] = false;
+        for (; at[d] < lists[d].n; at[d]++) {
+            const Slot s = lists[d].at[at[d]];
+            if (schedule_waits_for(p, done, s) != NONE)
+                break;
+            done[(2 * s.chunk + run_goes_back(s.run)) * M + s.m] = true;
+            for (int i = 0; i < wake[s.chunk].n; i++) {
+                const int other = wake[s.chunk].at[i];
+                if (other == d || queued[other])
+                    continue;
+                queued[other] = true;
+                queue[(first + waiting++ - 1) % D] = other;
+            }
+        }
+    }
+    return done;
 }
 
 bool schedule_ends(const Program *p, const SlotList *lists)
 {
-    Arena *a = p->graph->arena;
-    bool *done = ARENA_ARRAY(a, bool, 2 * p->chunks.n * p->microbatches), moved = true, all = true;
-    int *at = ARENA_ARRAY(a, int, p->devices.n);
-    while (moved) {
-        moved = false;
-        for (int d = 0; d < p->devices.n; d++)
-            for (; at[d] < lists[d].n && can_run(p, done, lists[d].at[at[d]]); at[d]++) {
-                const Slot s = lists[d].at[at[d]];
-                done[(2 * s.chunk + run_goes_back(s.run)) * p->microbatches + s.m] = true;
-                moved = true;
-            }
-    }
+    int *at = ARENA_ARRAY(p->graph->arena, int, p->devices.n);
+    bool all = true;
+    schedule_walk(p, lists, at);
     for (int d = 0; d < p->devices.n; d++)
         all = all && at[d] == lists[d].n;
     return all;

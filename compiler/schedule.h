@@ -22,6 +22,12 @@ void schedule_push(const Program *p, SlotList *list, RunKind run, int chunk, int
 /* `warm` forwards, then each backward with the next forward, each W `late` micro-batches behind
  * its I. Warm-up of all micro-batches is GPipe. */
 void schedule_fill(const Program *p, SlotList *list, int chunk, int warm, int late);
+/* How far the devices get when they go through their lists, to at[device]; and what is done then:
+ * [(2 * chunk + back) * microbatches + m]. */
+const bool *schedule_walk(const Program *p, const SlotList *lists, int *at);
+/* A chunk whose run of the same direction this one waits for, or itself where it waits for its
+ * own F; NONE: it can start. */
+int schedule_waits_for(const Program *p, const bool *done, Slot s);
 /* Whether the lists can be gone through to their ends: skips may ask for another order. */
 bool schedule_ends(const Program *p, const SlotList *lists);
 

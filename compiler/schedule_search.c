@@ -16,6 +16,7 @@
 
 #include "order.h"
 #include "schedule.h"
+#include "schedule_file.h"
 #include "timeline.h"
 
 enum {
@@ -387,5 +388,7 @@ static SlotList *search(Program *p, const SlotList *eval)
 SlotList *schedule_train(Program *p, const SlotList *eval)
 {
     const ScheduleKind kind = p->model->settings.parallel.schedule;
+    if (p->model->settings.parallel.file)
+        return schedule_file_runs(p->model->settings.parallel.file, p);
     return kind == SCHEDULE_SEARCHED ? search(p, eval) : schedule(p, kind, false);
 }

@@ -25,6 +25,8 @@ typedef enum { PRECISION_F32, PRECISION_BF16, PRECISION_F16, PRECISION_F64 } Pre
 /* What is done to whole weights, once a step: see ActionKind. */
 typedef enum { WORK_ROUND, WORK_REDUCE, WORK_CLIP, WORK_UPDATE, WEIGHT_WORKS } WeightWork;
 
+enum { MOST_DEVICES = 4096 };
+
 typedef struct {
     const char *name;          /* "gpu" */
     int count;                 /* 0: no devices item; as many as the annotations use */
@@ -50,6 +52,9 @@ typedef struct {
     bool nccl; /* GPUs: messages go through NCCL instead of copies between peers */
     RecomputeKind recompute;
     Place at, schedule_at, microbatch_at, chunks_at, recompute_at;
+    /* --schedule-file: what the devices run in a training step, whatever `schedule` and `chunks`
+     * are; but that the backward pass is in two parts where `schedule` has it so. NULL: none. */
+    const struct ScheduleFile *file;
 } Parallel;
 
 typedef struct {

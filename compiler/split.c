@@ -508,6 +508,7 @@ static Split *split_for_any(Model *m, bool gpus)
 
 Split *split(Model *m, bool gpus)
 {
-    return m->settings.parallel.schedule == SCHEDULE_SEARCHED ? split_for_any(m, gpus)
-                                                              : split_for(m, gpus);
+    const Parallel *p = &m->settings.parallel;
+    return p->schedule == SCHEDULE_SEARCHED && !p->file ? split_for_any(m, gpus)
+                                                        : split_for(m, gpus);
 }

@@ -125,7 +125,7 @@ static void add_title(const Sheet *s, double x)
         "<text class=\"s\" x=\"%.1f\" y=\"64\">%s \xC2\xB7 %d stage%s \xC2\xB7 %d "
         "micro-batch%s of %lld sample%s \xC2\xB7 step %s (estimated) \xC2\xB7 bubble %.1f %%"
         " (with %s: %.1f %%)</text>\n",
-        x, schedule_kind_name(p->model->settings.parallel.schedule), p->devices.n,
+        x, svg_escape(a, svg_shorten(a, program_schedule_name(a, p), 40)), p->devices.n,
         p->devices.n == 1 ? "" : "s", p->microbatches, p->microbatches == 1 ? "" : "es",
         (long long)p->microbatch, p->microbatch == 1 ? "" : "s", step, 100 * plan->seconds->bubble,
         plan->lengths, 100 * plan->units->bubble);

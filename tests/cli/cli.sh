@@ -567,6 +567,45 @@ case_outputs()
     no_leftovers
 }
 
+case_schedule_file()
+{
+    model m 2
+    run 0 plan m.mdl --set parallel.microbatch=4 --csv order.csv -q
+    run 0 plan m.mdl --schedule-file order.csv
+    has "schedule from order.csv, batch 8: 2 micro-batches of 4 samples on 2 stages" "$out"
+    lacks "1f1b" "$out"
+    lacks "(p-1)" "$out"
+    lacks "with equal stages" "$out"
+    run 0 check m.mdl --schedule-file order.csv
+    run 0 emit m.mdl --schedule-file ./order.csv -o src -q
+    has "schedule     from order.csv, 2 micro-batches" "$(cat src/stage_1.c)"
+    run 0 run m.mdl --schedule-file order.csv -q -- -q --steps 1 --threads 1
+
+    # what cannot be read is no fault of the model
+    wrong "cannot read missing.csv: No such file" check m.mdl --schedule-file missing.csv
+    wrong "cannot read src: it is a directory" check m.mdl --schedule-file src
+    wrong "cannot read /dev/zero: it is larger than 16 MiB" check m.mdl --schedule-file /dev/zero
+    wrong "needs the name of a file" check m.mdl --schedule-file ""
+    wrong "needs a value" check m.mdl --schedule-file
+    wrong "mdlc fmt does not take --schedule-file" fmt m.mdl --schedule-file order.csv
+    cp order.csv before
+    wrong "is the schedule itself" plan m.mdl --schedule-file order.csv --csv ./order.csv
+    cmp -s order.csv before || fail "the schedule was changed"
+
+    # what is wrong in it is
+    sed 's/0B1/0B0/' before >twice.csv
+    for command in plan check build run emit; do
+        run 1 $command m.mdl --schedule-file twice.csv
+        has "twice.csv:1:13: error: 0B0 at step 4 of gpu[0]: that has been done" "$err"
+    done
+    run 1 check m.mdl --schedule-file twice.csv --diagnostics=json
+    has '"file": "twice.csv"' "$err"
+    printf '0F0\000,0F1\n' >nul.csv
+    run 1 check m.mdl --schedule-file nul.csv
+    has "is no action" "$err"
+    no_leftovers
+}
+
 command -v "case_$case_name" >/dev/null || {
     echo "no case $case_name"
     exit 1
