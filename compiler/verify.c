@@ -11,10 +11,11 @@
  * No deadlock: the lists are executed under the rules of NCCL at their strictest. A device has
  * two streams, each in order. A send and its receive complete together, when both are the
  * next on their streams and all that they wait for is done; nothing is buffered. Then again
- * under the rules of the host's links: one thread per device, in the order of the list; a
- * receive posts its buffer and goes on; a send waits for the post; a run waits for the sends
- * of what it reads. If everything is executed, no order of events can hang, since neither
- * rule ever lets a choice be made: what can go on stays able to go on.
+ * under the rules of the host's links, which hosts of GPUs follow between peers: one thread per
+ * device, in the order of the list; a receive posts its buffer, in a free slot, and goes on; a send
+ * waits for the post; a run takes the messages that it reads, each once and in order, when they
+ * have been sent. If everything is executed, no order of events can hang, since neither rule ever
+ * lets a choice be made: what can go on stays able to go on.
  */
 #include "verify.h"
 
@@ -225,6 +226,8 @@ static bool cover_end(const Program *p, const ActionList *list, int device, bool
 
 bool verify_coverage(const Program *p, FILE *to)
 {
+    if (!verify_shape(p, "coverage", to))
+        return false;
     bool ok = cover_ops(p, to);
     for (int d = 0; d < p->devices.n; d++) {
         ok = cover_runs(p, &p->devices.at[d].train, d, false, to) && ok;
@@ -244,10 +247,10 @@ typedef struct {
     const Program *p;
     const ActionList **list; /* [devices] */
     bool host;
-    int *head[2];       /* [devices]: next action of each stream */
-    bool **done;        /* [devices][actions] */
-    int *posted, *sent; /* [links] */
-    int *clips;         /* [devices]: whether it has reached the exchange */
+    int *head[2];               /* [devices]: next action of each stream */
+    bool **done;                /* [devices][actions] */
+    int *posted, *sent, *taken; /* [links] */
+    int *clips;                 /* [devices]: whether it has reached the exchange */
     int waiting_clip;
 } Machine;
 
@@ -277,6 +280,51 @@ static bool waits_done(const Machine *m, int d, const Action *a)
         }
     }
     return true;
+}
+
+/* Between threads and between peers the hosts count messages. The receiver takes each of them once,
+ * in order, and posts no more than it has slots for before it does. A host that takes blocks until
+ * the message has been sent, whether or not a stream waits for it. */
+typedef struct {
+    int n;
+    const int *at; /* numbers of actions; not all of them receives */
+} Takes;
+
+static Takes takes_of(const Machine *m, int d, const Action *a)
+{
+    const ActionList *list = m->list[d];
+    if (m->p->transfer == TRANSFER_PEER)
+        return (Takes){a->ntakes, list->takes.at + a->first_take};
+    bool waits = m->p->transfer == TRANSFER_LINKS && action_stream(a) == 0;
+    return waits ? (Takes){a->nwaits, list->waits.at + a->first_wait} : (Takes){0, NULL};
+}
+
+/* Takes what the action has to take; false, and nothing is taken, where it must wait. */
+static bool take_messages(Machine *m, int d, const Action *a)
+{
+    Takes t = m->host ? takes_of(m, d, a) : (Takes){0, NULL};
+    int i = 0;
+    for (; i < t.n; i++) {
+        const Action *x = &m->list[d]->actions.at[t.at[i]];
+        if (x->kind != ACT_RECV)
+            continue;
+        if (m->taken[x->link] != x->m || m->sent[x->link] <= x->m)
+            break;
+        m->taken[x->link]++;
+    }
+    bool all = i == t.n;
+    while (!all && i-- > 0) {
+        const Action *x = &m->list[d]->actions.at[t.at[i]];
+        m->taken[x->link] -= x->kind == ACT_RECV;
+    }
+    return all;
+}
+
+static bool slot_free(const Machine *m, int d, const Action *a)
+{
+    const int buffer = m->p->links.at[a->link].target.buffer;
+    return m->p->transfer == TRANSFER_NCCL ||
+           m->posted[a->link] - m->taken[a->link] < m->p->devices.at[d].buffers.at[buffer].slots;
 }
 
 static void finish(Machine *m, int d, int stream)
@@ -325,13 +373,13 @@ static bool advance(Machine *m, int d, int stream)
     case ACT_SEND:
         return try_send(m, d, stream);
     case ACT_RECV:
-        if (!m->host || a->m != m->posted[a->link])
+        if (!m->host || a->m != m->posted[a->link] || !slot_free(m, d, a))
             return false; /* done together with its send */
         m->posted[a->link]++;
         finish(m, d, stream);
         return true;
     case ACT_CLIP:
-        if (!m->clips[d]) {
+        if (!m->clips[d] && take_messages(m, d, a)) {
             m->clips[d] = 1;
             m->waiting_clip++;
         }
@@ -340,6 +388,8 @@ static bool advance(Machine *m, int d, int stream)
         finish(m, d, stream);
         return true;
     default:
+        if (!take_messages(m, d, a))
+            return false;
         finish(m, d, stream);
         return true;
     }
@@ -368,6 +418,12 @@ static bool run_machine(Machine *m, const char *what, FILE *to)
                         verify_where(p, d, m->list[d], m->head[s][d]));
                 ok = false;
             }
+    for (int l = 0; l < p->links.n && m->host && p->transfer != TRANSFER_NCCL; l++)
+        if (m->posted[l] != m->sent[l] || m->sent[l] != m->taken[l]) {
+            fprintf(to, "deadlock (%s): a message of %s is never taken\n", what,
+                    p->links.at[l].name);
+            ok = false;
+        }
     return ok;
 }
 
@@ -382,6 +438,7 @@ static bool execute(const Program *p, bool eval, bool host, FILE *to)
                  .done = ARENA_ARRAY(a, bool *, n),
                  .posted = ARENA_ARRAY(a, int, p->links.n + 1),
                  .sent = ARENA_ARRAY(a, int, p->links.n + 1),
+                 .taken = ARENA_ARRAY(a, int, p->links.n + 1),
                  .clips = ARENA_ARRAY(a, int, n)};
     for (int d = 0; d < n; d++) {
         m.list[d] = eval ? &p->devices.at[d].eval : &p->devices.at[d].train;
@@ -392,6 +449,8 @@ static bool execute(const Program *p, bool eval, bool host, FILE *to)
 
 bool verify_deadlock(const Program *p, FILE *to)
 {
+    if (!verify_shape(p, "deadlock", to))
+        return false;
     bool ok = true;
     for (int eval = 0; eval < 2; eval++)
         for (int host = 0; host < 2; host++)

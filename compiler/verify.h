@@ -7,6 +7,9 @@
 /* "gpu[1], action 12 (RECV h.2 of micro-batch 3)" */
 const char *verify_where(const Program *p, int device, const ActionList *list, int action);
 
+/* All that is referred to is there; see verify_shape.c. `proof` is who asks, for messages. */
+bool verify_shape(const Program *p, const char *proof, FILE *to);
+
 /* The right tensors everywhere; see verify_values.c. A part of the proof of coverage. */
 bool verify_values(const Program *p, FILE *to);
 

@@ -4,8 +4,9 @@
  * have a place of its own, inside the allocation and apart from the scratch. Inside a phase
  * the calls are executed one by one, loops turn by turn, on a map of which tensor is where:
  * writing a tensor wipes out what it overlaps, and reading one that is not whole in its
- * place is an error. An element-wise call may write exactly over an operand; any other
- * overlap of a result with an operand is an error.
+ * place is an error. What a loop keeps in fewer places than turns is one phase's alone, and what a
+ * link takes of it is there in the end. An element-wise call may write exactly over an operand; any
+ * other overlap of a result with an operand is an error.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,9 @@ typedef struct {
     VEC(Region) map; /* scratch tensors that are whole */
     int **written;   /* [buffers][members]: kept tensors that this phase has written */
     bool *writes;    /* [buffers]: this phase writes it */
+    int **place;     /* [buffers][rings], kept in fewer places than turns: who is there; or NULL */
+    int *toucher;    /* [buffers], of those: the phase that has them to itself, from 1; 0: none */
+    int number;      /* of the phase */
     const char *phase;
     int errors;
 } Memory;
@@ -103,6 +107,19 @@ static bool inside_buffer(Memory *m, int call, int buffer, int member)
     return false;
 }
 
+/* Kept tensors of which the last turns' alone have places: one phase has them to itself, since the
+ * others' turns would have to know which those are. */
+static int *shared_place(Memory *m, int call, int buffer, int member)
+{
+    if (!m->place[buffer])
+        return NULL;
+    if (m->toucher[buffer] == 0)
+        m->toucher[buffer] = m->number;
+    if (m->toucher[buffer] != m->number)
+        complain(m, call, buffer, "has fewer places than turns, and is not of one phase alone");
+    return &m->place[buffer][member % m->d->buffers.at[buffer].ring];
+}
+
 static void read_tensor(Memory *m, int call, int buffer, int member)
 {
     const Buffer *b = &m->d->buffers.at[buffer];
@@ -110,6 +127,9 @@ static void read_tensor(Memory *m, int call, int buffer, int member)
         return;
     if (b->class == BUFFER_KEPT && m->writes[buffer] && !m->written[buffer][member])
         complain(m, call, buffer, "is read before it is written");
+    const int *place = shared_place(m, call, buffer, member);
+    if (place && *place != member)
+        complain(m, call, buffer, "is read, but another turn's is in its place");
     if (b->class != BUFFER_SCRATCH)
         return;
     Region x = region_of(m, buffer, member);
@@ -127,6 +147,9 @@ static void write_tensor(Memory *m, int call, int buffer, int member)
         return;
     if (b->class == BUFFER_KEPT)
         m->written[buffer][member] = 1;
+    int *place = shared_place(m, call, buffer, member);
+    if (place)
+        *place = member;
     if (b->class != BUFFER_SCRATCH)
         return;
     Region x = region_of(m, buffer, member);
@@ -218,6 +241,21 @@ static void execute_run(Memory *m, const Run *run)
     }
 }
 
+/* What a link takes away is still there when its phase has ended; what one brings stays. */
+static void check_links(Memory *m)
+{
+    m->phase = "of links";
+    for (int l = 0; l < m->p->links.n; l++) {
+        const Link *k = &m->p->links.at[l];
+        const int from = k->source.buffer, to = k->target.buffer;
+        if (k->from == m->device && m->place[from] &&
+            m->place[from][k->source.at % m->d->buffers.at[from].ring] != k->source.at)
+            complain(m, l, from, "is sent, but another turn's is in its place");
+        if (k->to == m->device && m->place[to])
+            complain(m, l, to, "is received, and has fewer places than tensors");
+    }
+}
+
 bool verify_phases(const Program *p, int device, FILE *to)
 {
     Arena *a = p->graph->arena;
@@ -227,17 +265,31 @@ bool verify_phases(const Program *p, int device, FILE *to)
                 .d = d,
                 .to = to,
                 .written = ARENA_ARRAY(a, int *, d->buffers.n + 1),
-                .writes = ARENA_ARRAY(a, bool, d->buffers.n + 1)};
+                .writes = ARENA_ARRAY(a, bool, d->buffers.n + 1),
+                .place = ARENA_ARRAY(a, int *, d->buffers.n + 1),
+                .toucher = ARENA_ARRAY(a, int, d->buffers.n + 1)};
+    for (int b = 0; b < d->buffers.n; b++) {
+        const Buffer *x = &d->buffers.at[b];
+        if (x->class != BUFFER_KEPT || x->ring == x->count)
+            continue;
+        m.place[b] = ARENA_ARRAY(a, int, x->ring);
+        for (int i = 0; i < x->ring; i++)
+            m.place[b][i] = NONE;
+    }
     for (int c = 0; c < d->chunks.n; c++)
         for (int k = 0; k < RUN_KINDS; k++) {
             m.phase = arena_printf(a, "%d%s", d->chunks.at[c], run_name((RunKind)k));
+            m.number++;
             execute_run(&m, &p->chunks.at[d->chunks.at[c]].run[k]);
         }
+    check_links(&m);
     return m.errors == 0;
 }
 
 bool verify_memory(const Program *p, FILE *to)
 {
+    if (!verify_shape(p, "memory", to))
+        return false;
     bool ok = true;
     int64_t limit = p->model->settings.devices.memory;
     for (int d = 0; d < p->devices.n; d++) {

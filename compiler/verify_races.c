@@ -9,6 +9,8 @@
  *     read   the slot must hold this micro-batch, and its writer must be certainly done
  *     write  the writer and all readers of what the slot held must be certainly done
  *
+ * A run that writes a slot in place, or before it has written all it reads of it, does both.
+ *
  * Where links are between threads nothing orders the transfers of several peers, so what a
  * receive brings may only be read after a wait for that very receive. On GPUs the order of all
  * devices' streams counts (order.h), and what a receive writes is written when its message
@@ -23,9 +25,10 @@
 #include "order.h"
 #include "verify.h"
 
+/* A run may do both: what it reads before it writes comes from an earlier one. */
 typedef struct {
     int buffer;
-    bool write;
+    bool read, write;
 } Access;
 typedef VEC(Access) Accesses;
 
@@ -51,22 +54,59 @@ typedef struct {
     int errors;
 } Races;
 
-static void add_access(const Races *r, Accesses *list, int buffer, bool write)
+/* What the run that is gone through has touched so far. */
+typedef struct {
+    int run;      /* from 1 */
+    int *at;      /* [buffers]: of its accesses, the buffer's */
+    int *touched; /* [buffers]: the last run that did */
+    int **wrote;  /* [buffers][members]: the last run that did */
+} Touch;
+
+static void add_access(Races *r, Touch *t, const Ref *ref, int turn, bool write)
 {
-    if (buffer == NONE || !r->watched[buffer])
+    Accesses *list = &r->of_run[t->run - 1];
+    int b, member;
+    ref_resolve(r->d, ref, turn, &b, &member);
+    if (b == NONE || !r->watched[b] || member < 0 || member >= r->d->buffers.at[b].count)
         return;
-    for (int i = 0; i < list->n; i++)
-        if (list->at[i].buffer == buffer) {
-            list->at[i].write = list->at[i].write || write;
-            return;
-        }
-    VEC_PUSH(r->p->graph->arena, list, (Access){buffer, write});
+    if (t->touched[b] != t->run) {
+        t->touched[b] = t->run;
+        t->at[b] = list->n;
+        VEC_PUSH(r->p->graph->arena, list, (Access){.buffer = b});
+    }
+    Access *x = &list->at[t->at[b]];
+    x->write = x->write || write;
+    x->read = x->read || (!write && t->wrote[b][member] != t->run);
+    if (write)
+        t->wrote[b][member] = t->run;
+}
+
+/* Turn by turn: a loop may hand a buffer's tensors from each turn to the next. */
+static void find_run(Races *r, Touch *t, const Run *run)
+{
+    for (int s = 0; s < run->steps.n; s++) {
+        const Step *step = &run->steps.at[s];
+        for (int done = 0; done < step->turns; done++)
+            for (int n = step->first; n < step->first + step->ncalls; n++) {
+                const Call *c = &run->calls.at[n];
+                int turn = step->down ? step->turns - 1 - done : done;
+                for (int k = 0; k < c->nin; k++)
+                    add_access(r, t, &c->in[k], turn, false);
+                for (int k = 0; k < c->nout; k++)
+                    add_access(r, t, &c->out[k], turn, true);
+            }
+    }
 }
 
 static void find_accesses(Races *r)
 {
     const Program *p = r->p;
-    for (int b = 0; b < r->d->buffers.n; b++)
+    Arena *a = p->graph->arena;
+    const int nbuffers = r->d->buffers.n;
+    Touch t = {.at = ARENA_ARRAY(a, int, nbuffers + 1),
+               .touched = ARENA_ARRAY(a, int, nbuffers + 1),
+               .wrote = ARENA_ARRAY(a, int *, nbuffers + 1)};
+    for (int b = 0; b < nbuffers; b++)
         r->watched[b] = r->d->buffers.at[b].class == BUFFER_KEPT;
     for (int l = 0; l < p->links.n; l++) {
         if (p->links.at[l].from == r->device)
@@ -74,17 +114,12 @@ static void find_accesses(Races *r)
         if (p->links.at[l].to == r->device)
             r->watched[p->links.at[l].target.buffer] = true;
     }
+    for (int b = 0; b < nbuffers; b++)
+        if (r->watched[b])
+            t.wrote[b] = ARENA_ARRAY(a, int, r->d->buffers.at[b].count);
     for (int i = 0; i < r->d->chunks.n * RUN_KINDS; i++) {
-        const Run *run = &p->chunks.at[r->d->chunks.at[i / RUN_KINDS]].run[i % RUN_KINDS];
-        for (int n = 0; n < run->calls.n; n++) {
-            const Call *c = &run->calls.at[n];
-            for (int k = 0; k < c->nin; k++) {
-                add_access(r, &r->of_run[i], c->in[k].buffer, false);
-                add_access(r, &r->of_run[i], c->in[k].entry, false);
-            }
-            for (int k = 0; k < c->nout; k++)
-                add_access(r, &r->of_run[i], c->out[k].buffer, true);
-        }
+        t.run = i + 1;
+        find_run(r, &t, &p->chunks.at[r->d->chunks.at[i / RUN_KINDS]].run[i % RUN_KINDS]);
     }
 }
 
@@ -237,7 +272,10 @@ static void walk(Races *r)
             for (int k = 0; k < r->of_run[at].n; k++) {
                 const Access *x = &r->of_run[at].at[k];
                 const BufferClass class = r->d->buffers.at[x->buffer].class;
-                access_slot(r, x->buffer, a->m, x->write && class != BUFFER_WEIGHT, i);
+                if (x->read || class == BUFFER_WEIGHT)
+                    access_slot(r, x->buffer, a->m, false, i);
+                if (x->write && class != BUFFER_WEIGHT)
+                    access_slot(r, x->buffer, a->m, true, i);
             }
             break;
         }
@@ -304,8 +342,37 @@ static bool verify_list(const Program *p, int device, const ActionList *list, co
     return r.errors == 0;
 }
 
+/* Between peers what is printed are rules by micro-batch, of links: the actions have to follow
+ * them. And an event of a message is waited for where the message is taken, nowhere else. */
+static bool follows_rules(const Program *p, int device, const ActionList *list, FILE *to)
+{
+    Arena *arena = p->graph->arena;
+    int *taken_by = ARENA_ARRAY(arena, int, list->actions.n + 1);
+    bool ok = true;
+    for (int i = 0; i < list->actions.n; i++) {
+        const Action *a = &list->actions.at[i];
+        bool right =
+            a->kind != ACT_SEND || a->after_post == (a->m >= p->links.at[a->link].post_from);
+        for (int t = 0; t < a->ntakes; t++)
+            taken_by[list->takes.at[a->first_take + t]] = i;
+        for (int w = 0; w < a->nwaits; w++) {
+            int on = list->waits.at[a->first_wait + w];
+            const Action *b = &list->actions.at[on];
+            if (b->kind == ACT_RECV)
+                right = right && taken_by[on] == i && b->m >= p->links.at[b->link].take_from;
+        }
+        if (!right)
+            fprintf(to, "race: %s waits for a message that its link has no event of\n",
+                    verify_where(p, device, list, i));
+        ok = ok && right;
+    }
+    return ok;
+}
+
 bool verify_races(const Program *p, FILE *to)
 {
+    if (!verify_shape(p, "race", to))
+        return false;
     bool ok = true;
     for (int eval = 0; eval < 2; eval++) {
         Order *order = p->transfer == TRANSFER_LINKS ? NULL : order_find(p, eval);
@@ -315,6 +382,8 @@ bool verify_races(const Program *p, FILE *to)
         }
         for (int d = 0; d < p->devices.n; d++) {
             const Device *x = &p->devices.at[d];
+            if (p->transfer == TRANSFER_PEER)
+                ok = follows_rules(p, d, eval ? &x->eval : &x->train, to) && ok;
             ok = verify_list(p, d, eval ? &x->eval : &x->train, order ? &order[d] : NULL, to) && ok;
         }
     }

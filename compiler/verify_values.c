@@ -70,13 +70,19 @@ static bool spelled_alike(const Call *c, const Op *first, const Op *op)
            attr_equal(&op->attr, &first->attr) && maps_alike(op, first);
 }
 
+static bool is_name(const Names *n, const char *prefix, const char *suffix, int64_t number,
+                    const char *name)
+{
+    const char *x = number < 0
+                        ? prefix
+                        : arena_printf(n->g->arena, "%s%lld%s", prefix, (long long)number, suffix);
+    return name && x && strcmp(name, x) == 0;
+}
+
 static bool same_path(const Names *n, const Call *c, int turn, const char *path)
 {
-    const char *name = c->first < 0
-                           ? c->prefix
-                           : arena_printf(n->g->arena, "%s%lld%s", c->prefix,
-                                          (long long)(c->first + turn * c->number_step), c->suffix);
-    return path && name && strcmp(name, path) == 0;
+    return is_name(n, c->prefix, c->suffix, c->first < 0 ? NONE : c->first + turn * c->number_step,
+                   path);
 }
 
 static void check_read(Names *n, int call, const Ref *r, int turn, ValueId v)
@@ -260,8 +266,14 @@ static bool check_weights(const Names *n, FILE *to)
                     WeightId w = r->weight + k * r->step;
                     int uses = first[w + 1] - first[w];
                     Sum here = {d, r->buffer, k};
-                    bool right =
-                        turn == 0 || uses == 0 || is_linked(p, LINK_WEIGHT, owner[w], here);
+                    bool right = is_name(n, r->prefix, r->suffix,
+                                         r->first < 0 ? NONE : r->first + k * r->number_step,
+                                         g->weights.at[w].name);
+                    if (!right)
+                        fprintf(to, "values: %s of %s has another name\n", g->weights.at[w].name,
+                                p->devices.at[d].name);
+                    right = right &&
+                            (turn == 0 || uses == 0 || is_linked(p, LINK_WEIGHT, owner[w], here));
                     if (turn == 0)
                         owner[w] = here;
                     for (int u = 0; turn == 0 && u < r->ngrads && u < uses; u++) {
