@@ -32,4 +32,9 @@ void compiled_free(Compiled *c);
 
 bool proved(const Compiled *c); /* all four proofs */
 
+/* The text of a model that is valid: loops in loops, branches on the turn, tied and frozen weights,
+ * tensors used far away, recomputed regions, metrics; on one to four devices, under any schedule,
+ * with one to eight micro-batches. */
+char *random_model(Arena *a, uint64_t seed);
+
 #endif
