@@ -153,7 +153,8 @@ static Finding try_program(Doctor *d, const Toolchain *t, const char *source, co
 
 static void row(const Doctor *d, const char *part, const char *state, const char *detail)
 {
-    if (!d->quiet || strcmp(state, "missing") == 0 || strcmp(state, "fails") == 0)
+    const bool good = state[0] == 'o' || state[0] == '-'; /* "ok", "-"; else "missing", "fails" */
+    if (!d->quiet || !good)
         printf("%-16s %-8s %s\n", part, state, detail);
 }
 
