@@ -10,8 +10,7 @@
 #include "schedule_file.h"
 #include "timeline.h"
 
-/* What the passes change is copied: operations with their operands, and values. */
-static Graph *copy_graph(Arena *a, const Graph *g)
+Graph *attempt_copy_graph(Arena *a, const Graph *g)
 {
     Graph *c = ARENA_NEW(a, Graph);
     *c = *g;
@@ -33,7 +32,7 @@ bool attempt(const Model *m, const Split *s, bool gpus, Attempt *out)
     Arena *a = arena_new();
     Diag *quiet = diag_new(a);
     Model *copy = arena_copy(a, m, sizeof *m);
-    copy->graph = copy_graph(a, m->graph);
+    copy->graph = attempt_copy_graph(a, m->graph);
     copy->settings.devices.memory = 0; /* whether it fits is for the caller to say */
     Placement *pl = place(copy, s, quiet);
     Program *p = NULL;
@@ -54,7 +53,9 @@ bool attempt(const Model *m, const Split *s, bool gpus, Attempt *out)
             p = NULL;
     }
     if (p) {
-        out->seconds = timeline_make(a, p, TIMELINE_SECONDS)->period;
+        const Timeline *t = timeline_make(a, p, TIMELINE_SECONDS);
+        out->seconds = t->period;
+        out->bubble = t->bubble;
         out->bytes = 0;
         for (int d = 0; d < p->devices.n; d++)
             out->bytes = p->devices.at[d].bytes > out->bytes ? p->devices.at[d].bytes : out->bytes;

@@ -5,6 +5,7 @@
 #include "emit.h"
 #include "profile.h"
 #include "program.h"
+#include "search.h"
 
 typedef enum {
     COMMAND_BUILD,
@@ -36,6 +37,8 @@ typedef struct {
     VEC(const char *) dumps;   /* --dump=PASS */
     bool json_diagnostics, verbose, quiet;
     bool fmt_check;
+    bool search;       /* for the best settings */
+    const char *apply; /* where to write a copy of the model with them; NULL */
     const char *profile;                        /* measured times */
     const char *json, *svg, *dot, *csv, *trace; /* files that plan writes; "-": stdout */
     char **run_args;                            /* after "--", NULL-terminated */
@@ -59,6 +62,8 @@ typedef struct {
     Model *model;
     Program *program;
     ProfileParts parts;
+    SearchResult search;
+    const char *applied; /* the model's text with the settings found; NULL */
 } Compilation;
 
 /* options.c: false when the program should end with *exit_code (help, wrong use). */

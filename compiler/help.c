@@ -43,6 +43,7 @@ const CommandText command_texts[COMMANDS] = {
          "  mdlc plan gpt2.mdl\n"
          "  mdlc plan gpt2.mdl --set parallel.schedule=gpipe --svg schedule.svg\n"
          "  mdlc plan gpt2.mdl --json - | python3 -m json.tool\n"
+         "  mdlc plan gpt2.mdl --search --apply best.mdl\n"
          "  mdlc plan gpt2.mdl --csv order.csv            the order of the runs, and\n"
          "  mdlc plan gpt2.mdl --schedule-file order.csv  a plan from such a file\n"},
     [COMMAND_PROFILE] =
@@ -119,6 +120,11 @@ const OptionText option_texts[] = {
     {OPTION_SVG, "svg", 0, "FILE", BIT(COMMAND_PLAN), "a drawing of the schedule"},
     {OPTION_DOT, "dot", 0, "FILE", BIT(COMMAND_PLAN), "the graph for Graphviz"},
     {OPTION_CSV, "csv", 0, "FILE", BIT(COMMAND_PLAN), "the schedule, one line per device"},
+    {OPTION_SEARCH, "search", 0, NULL, BIT(COMMAND_PLAN),
+     "tries schedules, chunks, micro-batches, depths and\n"
+     "                              recomputation, and plans with the best"},
+    {OPTION_APPLY, "apply", 0, "FILE", BIT(COMMAND_PLAN),
+     "writes a copy of the model with what --search found"},
     {OPTION_TRACE, "trace", 0, "FILE", BIT(COMMAND_PLAN),
      "the expected course of a step for chrome://tracing"},
     {OPTION_CHECK, "check", 0, NULL, BIT(COMMAND_FMT), "only says whether the layout differs"},

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "apply.h"
 #include "driver.h"
 #include "order.h"
 #include "parse.h"
@@ -97,6 +98,23 @@ static int read_schedule(const Options *o, Compilation *c)
                                                                                : EXIT_MODEL;
 }
 
+/* Finds the best settings for what follows. */
+static bool search(const Options *o, Compilation *c, const struct Ast *ast, const Profile *profile,
+                   bool gpus)
+{
+    if (!search_settings(c->model, profile, gpus, &c->search)) {
+        diag_error(c->diag, c->model->settings.devices.at,
+                   "of %d settings of parallel none fits into the memory of the devices",
+                   c->search.tried);
+        diag_help(c->diag, "more devices, or an optimizer with less state");
+        return false;
+    }
+    if (o->apply)
+        c->applied =
+            apply_settings(c->arena, diag_source(c->diag, ast->file), ast, &c->search.rows.at[0]);
+    return true;
+}
+
 /* EXIT_DONE, or what stopped it; messages are in c->diag. */
 static int compile(const Options *o, Compilation *c)
 {
@@ -130,6 +148,10 @@ static int compile(const Options *o, Compilation *c)
         return EXIT_BUG;
     dump_graph(o, c, "precision", NULL);
 
+    const bool gpus = o->target != TARGET_HOST;
+    if (o->search && !search(o, c, ast, profile, gpus))
+        return EXIT_MODEL;
+
     if (!differentiate(g, &c->model->settings, c->diag))
         return EXIT_MODEL;
     if (!graph_check(g, stderr))
@@ -139,7 +161,6 @@ static int compile(const Options *o, Compilation *c)
     if (profile && !profile_take(profile, c->model, c->diag))
         return EXIT_MODEL;
 
-    const bool gpus = o->target != TARGET_HOST;
     Placement *pl = place(c->model, split(c->model, gpus), c->diag);
     if (!pl)
         return EXIT_MODEL;

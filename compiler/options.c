@@ -153,6 +153,10 @@ static bool take_text(CommandLine *l, int key, const char *text)
         return take_file("json", &o->json, text);
     case OPTION_SVG:
         return take_file("svg", &o->svg, text);
+    case OPTION_APPLY:
+        o->search = true;
+        o->apply = text;
+        return text[0] || wrong("--apply needs the name of a file");
     case OPTION_DOT:
         return take_file("dot", &o->dot, text);
     case OPTION_CSV:
@@ -180,6 +184,8 @@ static bool take_option(CommandLine *l, int key)
         return l->version = true;
     case OPTION_CHECK:
         return o->fmt_check = true;
+    case OPTION_SEARCH:
+        return o->search = true;
     case OPTION_TARGET:
         return take_target(l, optarg);
     case OPTION_GPU_ARCH:

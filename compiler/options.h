@@ -45,7 +45,9 @@ enum {
     OPTION_DOT,
     OPTION_CSV,
     OPTION_TRACE,
-    OPTION_PROFILE
+    OPTION_PROFILE,
+    OPTION_SEARCH,
+    OPTION_APPLY
 };
 
 void help_overview(FILE *to);

@@ -329,6 +329,14 @@ static void find_microbatch(Outline *o, Model *m)
     o->microbatches = (int)(m->settings.train.batch / o->microbatch);
 }
 
+void outline_shape(Outline *o)
+{
+    o->ndevices = count_devices(o->model);
+    o->npieces =
+        is_from_file(o) ? o->model->settings.parallel.file->nchunks : o->ndevices * count_turns(o);
+    o->device_of = place_pieces(o);
+}
+
 Outline *outline_make(Arena *a, Model *m)
 {
     const Graph *g = m->graph;
@@ -338,9 +346,7 @@ Outline *outline_make(Arena *a, Model *m)
     o->metric_only = find_metric_only(a, g, o->nforward);
     find_units(o);
     find_microbatch(o, m);
-    o->npieces =
-        is_from_file(o) ? o->model->settings.parallel.file->nchunks : o->ndevices * count_turns(o);
-    o->device_of = place_pieces(o);
+    outline_shape(o);
     double *seconds = cost_table(a, g, &m->settings.devices, o->microbatch);
     if (m->profile)
         profile_apply(m->profile, g, seconds);

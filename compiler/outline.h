@@ -48,6 +48,9 @@ typedef struct {
  * over 4 times the stages, at least 1, rounded down to a divisor of the batch. In the arena. */
 Outline *outline_make(Arena *a, Model *m);
 
+/* Takes devices, schedule and chunks from the settings of its model once more. */
+void outline_shape(Outline *o);
+
 /* What a way of cutting would come to. Seconds are never more than those of the plan: messages
  * begin when they can, and wait for nobody. Bytes are an estimate. */
 typedef struct {

@@ -70,6 +70,9 @@ const char *plan_shape(Arena *a, const Program *p, ValueId v);
 const char *plan_link_kind(LinkKind k); /* "activation" */
 /* "1.25 ms" */
 const char *plan_show_seconds(Arena *a, double seconds);
+/* search_text.c */
+struct SearchResult;
+void search_text(const struct SearchResult *r, const Model *m, Text *out);
 
 /* The views; each adds its text to `out`. */
 void plan_text(const Plan *plan, Text *out);    /* report_text.c: for people */

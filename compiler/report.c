@@ -56,8 +56,15 @@ int report_plan(const Options *o, const Compilation *c)
         to_stdout = to_stdout || is_stdout(paths[i]);
         ok = write_view(o, paths[i], &text) && ok;
     }
+    if (c->applied)
+        ok = write_view(o, o->apply,
+                        &(Text){.at = (char *)(uintptr_t)c->applied, .n = strlen(c->applied)}) &&
+             ok;
     if (!to_stdout && !o->quiet) {
         Text text = {.arena = c->arena};
+        text_add(&text, "");
+        if (o->search)
+            search_text(&c->search, c->model, &text);
         plan_text(plan, &text);
         ok = write_view(o, "-", &text) && ok;
     }

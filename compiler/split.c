@@ -27,12 +27,12 @@
 
 #include "attempt.h"
 #include "cost.h"
-#include "outline.h"
+#include "split.h"
 
 /* Bounds on the search, in steps that do not depend on the machine. */
 enum {
     MOST_CHOICES = 20000,    /* units times pieces; above, only one cut at a time is moved */
-    MOST_PLACES = 4000000,   /* units placed in the search */
+    MOST_PLACES = 1000000,   /* units placed in the search */
     MOST_LOOKED = 3000000,   /* runs walked in looks */
     MOST_ATTEMPTED = 400000, /* operations lowered and actions ordered in attempts */
     MOST_WAYS = 300          /* remembered */
@@ -425,7 +425,7 @@ static const int *choose(Search *s, Arena *a)
 {
     const double each = effort(s);
     double spent = 0;
-    Attempt best = {0, 0};
+    Attempt best = {0};
     const int *chosen = NULL;
     for (int i = 0; i < s->nways; i++) {
         const Way *w = &s->ways[i];
@@ -442,6 +442,18 @@ static const int *choose(Search *s, Arena *a)
         }
     }
     return chosen ? chosen : s->ways[0].piece;
+}
+
+void split_evenly(const Outline *o, int *piece)
+{
+    Search *s = ARENA_NEW(o->arena, Search);
+    *s = (Search){.o = o,
+                  .arena = o->arena,
+                  .goal = SPLIT_TIME,
+                  .piece = piece,
+                  .load = ARENA_ARRAY(o->arena, double, o->npieces)};
+    find_gaps(s);
+    cut_evenly(s);
 }
 
 static Split *split_for(Model *m, bool gpus)
@@ -487,7 +499,7 @@ static Split *split_for_any(Model *m, bool gpus)
 {
     const ScheduleKind own = m->settings.parallel.schedule;
     Split *best = NULL;
-    Attempt least = {0, 0};
+    Attempt least = {0};
     for (int k = 0; k < SCHEDULE_SEARCHED; k++) {
         const int chunks = m->settings.parallel.chunks;
         if (k == SCHEDULE_ZB_V && chunks && chunks != 2)
@@ -495,7 +507,7 @@ static Split *split_for_any(Model *m, bool gpus)
         m->settings.parallel.schedule = (ScheduleKind)k;
         Split *s = split_for(m, gpus);
         m->settings.parallel.schedule = own;
-        Attempt now = {s->look_seconds, (int64_t)s->look_bytes};
+        Attempt now = {.seconds = s->look_seconds, .bytes = (int64_t)s->look_bytes};
         if (s->effort < MOST_ATTEMPTED && !attempt(m, s, gpus, &now))
             continue;
         if (!best || compare_attempts(m, &now, &least) < 0) {
