@@ -57,6 +57,10 @@ bool attempt(const Model *m, const Split *s, bool gpus, Attempt *out)
         out->seconds = t->period;
         out->bubble = t->bubble;
         out->bytes = 0;
+        out->chunks = 0;
+        for (int d = 0; d < p->devices.n; d++)
+            out->chunks =
+                p->devices.at[d].chunks.n > out->chunks ? p->devices.at[d].chunks.n : out->chunks;
         for (int d = 0; d < p->devices.n; d++)
             out->bytes = p->devices.at[d].bytes > out->bytes ? p->devices.at[d].bytes : out->bytes;
     }

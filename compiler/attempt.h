@@ -8,6 +8,7 @@ typedef struct {
     double seconds; /* of a step, as timeline.h walks it */
     int64_t bytes;  /* of the device that needs most */
     double bubble;
+    int chunks; /* most of any device */
 } Attempt;
 
 /* Goes from place to allocate with a copy of the graph, in memory that it gives back, and without a

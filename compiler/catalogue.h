@@ -12,6 +12,7 @@ typedef struct DeviceType {
     double bandwidth; /* bytes/s of the device's memory */
     double link;      /* bytes/s between two devices of one node, one way */
     double latency;   /* s, of a message between them */
+    double call;      /* s, to begin a kernel */
 } DeviceType;
 
 extern const DeviceType catalogue[];

@@ -249,16 +249,18 @@ double *cost_table(Arena *a, const Graph *g, const Devices *d, int64_t samples)
     }
     for (OpId o = 0; o < g->ops.n; o++) {
         const Op *op = &g->ops.at[o];
+        seconds[o] = op->kind == OP_RESHAPE ? 0 : d->call;
         for (int i = 0; i < op->nin; i++) {
             const ValueId v = op->in[i];
             if (!is_streamed(g, op, v))
                 continue;
+            seconds[o] = 0; /* a part of the loop, or the kernel, before it */
             costs[o].bytes -= bytes_of(g, v, samples);
             if (readers[v] == 1)
                 costs[g->values.at[v].def].bytes -= bytes_of(g, v, samples);
         }
     }
     for (OpId o = 0; o < g->ops.n; o++)
-        seconds[o] = cost_seconds(d, costs[o]);
+        seconds[o] += cost_seconds(d, costs[o]);
     return seconds;
 }

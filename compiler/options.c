@@ -381,8 +381,10 @@ static bool same_file(const char *a, const char *b)
 /* No output is the model itself, or another output. */
 static bool outputs_apart(const Options *o)
 {
-    const char *out[] = {o->output, o->json, o->svg, o->dot, o->csv, o->trace};
-    for (int i = 0; i < 6; i++) {
+    if (o->search && o->schedule_file)
+        return wrong("--search looks for a schedule; it does not go with --schedule-file");
+    const char *out[] = {o->output, o->json, o->svg, o->dot, o->csv, o->trace, o->apply};
+    for (int i = 0; i < (int)(sizeof out / sizeof *out); i++) {
         if (!out[i])
             continue;
         if (o->profile && same_file(o->profile, out[i]))

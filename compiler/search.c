@@ -285,6 +285,7 @@ static bool plan(Finder *f, Candidate *c)
     c->row.seconds = made.seconds;
     c->row.bytes = (double)made.bytes;
     c->row.bubble = made.bubble;
+    c->row.most_chunks = made.chunks;
     c->row.planned = true;
     return true;
 }

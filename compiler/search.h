@@ -9,7 +9,8 @@
 typedef struct {
     ScheduleKind schedule;
     RecomputeKind recompute;
-    int devices, chunks;
+    int devices, chunks; /* chunks: 0: the schedule's own */
+    int most_chunks;     /* of a device, as planned */
     int64_t microbatch;
     double seconds; /* of a step */
     double bytes;   /* of the device that needs most */

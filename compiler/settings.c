@@ -252,6 +252,7 @@ static void use_catalogue(Elab *e, const Expr *x)
         d->bandwidth = type->bandwidth;
         d->link = type->link;
         d->latency = type->latency;
+        d->call = type->call;
         return;
     }
     VEC(const char *) names = {0};
@@ -276,6 +277,7 @@ void settings_devices(Elab *e)
                    .bandwidth = type->bandwidth,
                    .link = type->link,
                    .latency = type->latency,
+                   .call = type->call,
                    .node_link = 12.5e9,
                    .standard = type,
                    .at = NO_PLACE};

@@ -36,6 +36,7 @@ typedef struct {
     double bandwidth;          /* bytes/s of its memory */
     double link;               /* bytes/s between two devices */
     double latency;            /* s */
+    double call;               /* s, to begin a kernel */
     int per_node;              /* 0: all in one */
     double node_link;          /* bytes/s between nodes */
     double work[WEIGHT_WORKS]; /* bytes/s of each as a profile has it; 0: as the memory's */

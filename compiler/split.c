@@ -424,13 +424,15 @@ static int compare_attempts(const Model *m, const Attempt *a, const Attempt *b)
 static const int *choose(Search *s, Arena *a)
 {
     const double each = effort(s);
+    /* where the backward pass is in two, fusing may move work from one part to the other */
+    const double slack = schedule_splits(s->o->model->settings.parallel.schedule) ? 1.1 : 1;
     double spent = 0;
     Attempt best = {0};
     const int *chosen = NULL;
     for (int i = 0; i < s->nways; i++) {
         const Way *w = &s->ways[i];
         if (chosen && s->goal == SPLIT_TIME && fits(s, (double)best.bytes) &&
-            compare(w->look.seconds, best.seconds) >= 0)
+            compare(w->look.seconds, best.seconds * slack) >= 0)
             break;
         if ((spent += each) > MOST_ATTEMPTED)
             break;

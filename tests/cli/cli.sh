@@ -567,6 +567,49 @@ case_outputs()
     no_leftovers
 }
 
+step_of()
+{
+    sed -n 's/.*"step_seconds": \([0-9.e+-]*\).*/\1/p' "$1"
+}
+
+case_search()
+{
+    cat >m.mdl <<'EOF'
+# a comment that stays
+model tower {
+    input x : f32[64]; target y : i32;
+    for i in 0 .. 8 { x = relu(linear(x, 64 + 16 * i) as fc[i]); }
+    loss cross_entropy(linear(x, 10) as head, y);
+}
+train { batch = 64; optimizer = adam(lr = 1e-3); }
+devices gpu[2 + 2] { compute = 1 GFLOPS; latency = 1 us; memory = 4 MB; }
+EOF
+    for parallel in "" "parallel { }" "parallel { split = time; schedule = gpipe; # why
+  recompute = none; }"; do
+        { cat m.mdl; echo "$parallel"; } >with.mdl
+        run 0 plan with.mdl --search --apply best.mdl --json found.json
+        run 0 plan with.mdl --search
+        has "made into plans; the best:" "$out"
+        run 0 plan best.mdl --json again.json -q
+        [ "$(step_of found.json)" = "$(step_of again.json)" ] || fail "the copy has another plan"
+        has "a comment that stays" "$(cat best.mdl)"
+        # no setting by hand is better
+        for schedule in 1f1b gpipe zero_bubble zb_h2 zb_v interleaved; do
+            "$mdlc" plan best.mdl --set parallel.schedule=$schedule --json hand.json -q \
+                2>"$here/err" || continue # does not fit
+            awk "BEGIN { exit $(step_of again.json) > 1.0051 * $(step_of hand.json) }" ||
+                fail "$schedule is faster than what was found"
+        done
+    done
+    cp m.mdl before.mdl
+    wrong "is the model itself" plan m.mdl --apply ./m.mdl
+    cmp -s m.mdl before.mdl || fail "the model was changed"
+    wrong "does not go with --schedule-file" plan m.mdl --search --schedule-file m.mdl
+    wrong "mdlc check does not take --search" check m.mdl --search
+    run 1 plan m.mdl --search --set devices.memory=10KB
+    has "none fits into the memory of the devices" "$err"
+}
+
 case_schedule_file()
 {
     model m 2
