@@ -208,24 +208,24 @@ static int by_time(const void *a, const void *b)
     return x->link < y->link ? -1 : x->link > y->link;
 }
 
-static Transfer *order_transfers(Comm *c, int *count)
+typedef VEC(int) IntList;
+
+/* The transfers of one device, in the global order. `links`: those that begin or end there. */
+static Transfer *order_transfers(Comm *c, Arena *a, const IntList *links, int *count)
 {
-    Program *p = c->p;
-    int n = 0;
-    for (int l = 0; l < p->links.n; l++)
-        n += c->crossing[l].used ? c->M : 0;
-    Transfer *t = ARENA_ARRAY(c->scratch, Transfer, n + 1);
+    const Program *p = c->p;
+    Transfer *t = ARENA_ARRAY(a, Transfer, (links->n * c->M + 1));
     *count = 0;
-    for (int l = 0; l < p->links.n; l++) {
-        const Crossing *x = &c->crossing[l];
-        const Link *link = &p->links.at[l];
-        bool forward = link->kind == LINK_ACTIVATION;
+    for (int i = 0; i < links->n; i++) {
+        const Crossing *x = &c->crossing[links->at[i]];
+        const Link *link = &p->links.at[links->at[i]];
+        const bool forward = link->kind == LINK_ACTIVATION;
         for (int m = 0; x->used && m < c->M; m++) {
             double at = x->made_at[m];
             if (m > 0 && x->taken_at[m - 1] > at)
                 at = x->taken_at[m - 1];
-            int order = forward ? link->from_chunk : 2 * p->chunks.n - link->from_chunk;
-            t[(*count)++] = (Transfer){at, order, l, m};
+            const int order = forward ? link->from_chunk : 2 * p->chunks.n - link->from_chunk;
+            t[(*count)++] = (Transfer){at, order, links->at[i], m};
         }
     }
     qsort(t, (size_t)*count, sizeof *t, by_time);
@@ -234,73 +234,62 @@ static Transfer *order_transfers(Comm *c, int *count)
 
 /* ---------------------------------------------------------------------- lists */
 
-typedef struct {
-    int transfer; /* 2 * number in the global order, + 1 for a receive */
-    int anchor;   /* before this slot */
-} Anchored;
-typedef VEC(Anchored) AnchoredList;
-
-/* Each transfer at both of its ends, never before one that the global order has earlier. */
-static AnchoredList *anchor_transfers(Comm *c, const Transfer *t, int n)
-{
-    Program *p = c->p;
-    AnchoredList *ends = ARENA_ARRAY(c->scratch, AnchoredList, p->devices.n);
-    int *latest = ARENA_ARRAY(c->scratch, int, p->devices.n);
-    int *count = ARENA_ARRAY(c->scratch, int, p->devices.n);
-    for (int i = 0; i < n; i++) {
-        count[p->links.at[t[i].link].from]++;
-        count[p->links.at[t[i].link].to]++;
-    }
-    for (int d = 0; d < p->devices.n; d++)
-        VEC_RESERVE(c->scratch, &ends[d], count[d]);
-    for (int i = 0; i < n; i++) {
-        const Link *link = &p->links.at[t[i].link];
-        const Crossing *x = &c->crossing[t[i].link];
-        int m = t[i].m;
-        int send = x->made[m] + 1, recv = m > 0 ? x->taken[m - 1] : 0;
-        if (latest[link->from] < send)
-            latest[link->from] = send;
-        if (latest[link->to] < recv)
-            latest[link->to] = recv;
-        VEC_PUSH(c->scratch, &ends[link->from], (Anchored){2 * i, latest[link->from]});
-        VEC_PUSH(c->scratch, &ends[link->to], (Anchored){2 * i + 1, latest[link->to]});
-    }
-    return ends;
-}
-
 static void push_action(Comm *c, int device, ActionKind kind, int link)
 {
     Action a = {.kind = kind, .chunk = NONE, .link = link};
     VEC_PUSH(c->arena, &c->lists[device].actions, a);
 }
 
+/* Before which slot a transfer stands at its end on the device. */
+static int anchor_of(const Comm *c, const Transfer *t, bool sends)
+{
+    const Crossing *x = &c->crossing[t->link];
+    return sends ? x->made[t->m] + 1 : t->m > 0 ? x->taken[t->m - 1] : 0;
+}
+
+/* Each transfer as early as it can be, but never before one that the global order has earlier. */
+static void merge_list(Comm *c, int device, const IntList *links)
+{
+    Arena *a = arena_new();
+    ActionList *list = &c->lists[device];
+    const SlotList *slots = &c->slots[device];
+    int n, e = 0, latest = 0;
+    const Transfer *t = order_transfers(c, a, links, &n);
+    VEC_RESERVE(c->arena, &list->actions, slots->n + n + 8 + 2 * c->weight_links);
+    if (device_rounds(&c->p->devices.at[device]))
+        push_action(c, device, ACT_ROUND, NONE);
+    for (int j = 0; j <= slots->n; j++) {
+        for (; e < n; e++) {
+            const bool sends = c->p->links.at[t[e].link].from == device;
+            const int anchor = anchor_of(c, &t[e], sends);
+            latest = anchor > latest ? anchor : latest;
+            if (latest > j)
+                break;
+            VEC_PUSH(c->arena, &list->actions,
+                     (Action){.kind = sends ? ACT_SEND : ACT_RECV,
+                              .link = t[e].link,
+                              .m = t[e].m,
+                              .chunk = NONE});
+        }
+        if (j == slots->n)
+            break;
+        const Slot s = slots->at[j];
+        VEC_PUSH(c->arena, &list->actions,
+                 (Action){.kind = ACT_RUN, .run = s.run, .chunk = s.chunk, .m = s.m, .link = NONE});
+    }
+    arena_free(a);
+}
+
 static void merge_lists(Comm *c)
 {
-    int n;
-    const Transfer *t = order_transfers(c, &n);
-    AnchoredList *ends = anchor_transfers(c, t, n);
-    for (int d = 0; d < c->p->devices.n; d++) {
-        ActionList *list = &c->lists[d];
-        int e = 0;
-        VEC_RESERVE(c->arena, &list->actions, c->slots[d].n + ends[d].n + 8 + 2 * c->weight_links);
-        if (device_rounds(&c->p->devices.at[d]))
-            push_action(c, d, ACT_ROUND, NONE);
-        for (int j = 0; j <= c->slots[d].n; j++) {
-            for (; e < ends[d].n && ends[d].at[e].anchor <= j; e++) {
-                const int k = ends[d].at[e].transfer;
-                VEC_PUSH(c->arena, &list->actions,
-                         (Action){.kind = k % 2 ? ACT_RECV : ACT_SEND,
-                                  .link = t[k / 2].link,
-                                  .m = t[k / 2].m,
-                                  .chunk = NONE});
-            }
-            if (j == c->slots[d].n)
-                break;
-            Slot s = c->slots[d].at[j];
-            Action a = {.kind = ACT_RUN, .run = s.run, .chunk = s.chunk, .m = s.m, .link = NONE};
-            VEC_PUSH(c->arena, &list->actions, a);
-        }
+    const Program *p = c->p;
+    IntList *links = ARENA_ARRAY(c->scratch, IntList, p->devices.n);
+    for (int l = 0; l < p->links.n; l++) {
+        VEC_PUSH(c->scratch, &links[p->links.at[l].from], l);
+        VEC_PUSH(c->scratch, &links[p->links.at[l].to], l);
     }
+    for (int d = 0; d < p->devices.n; d++)
+        merge_list(c, d, &links[d]);
 }
 
 /* Tied weights, clipping and the update, after the last run. */

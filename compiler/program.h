@@ -135,12 +135,12 @@ typedef enum {
  * its order on the other. What orders the two are the waits: `nwaits` numbers of earlier
  * actions of the same device's list, on the other stream. */
 typedef struct {
-    ActionKind kind;
-    RunKind run;     /* ACT_RUN */
-    int chunk;       /* ACT_RUN */
-    int m;           /* micro-batch; 0 for links that carry one message per step */
-    int link;        /* ACT_SEND, ACT_RECV */
-    bool after_post; /* ACT_SEND between peers: waits until its buffer is posted */
+    ActionKind kind : 8; /* there are millions in a plan for thousands of devices */
+    RunKind run : 8;     /* ACT_RUN */
+    bool after_post : 1; /* ACT_SEND between peers: waits until its buffer is posted */
+    int chunk;           /* ACT_RUN */
+    int m;               /* micro-batch; 0 for links that carry one message per step */
+    int link;            /* ACT_SEND, ACT_RECV */
     int first_wait, nwaits;
     /* Between peers: the receives whose messages the action is the first to need, whether or not
      * a wait for them is left: `ntakes` of the list's `takes`. */

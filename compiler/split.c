@@ -209,6 +209,39 @@ static bool gap_fits(const Search *s, const Gap *g, double limit)
     return true;
 }
 
+/* How neat a cut before a unit is: 0 is neatest. */
+static int depth_at(const Search *s, int unit)
+{
+    return unit < s->o->units.n ? s->o->units.at[unit].depth : 0;
+}
+
+/* The neatest place for a cut near `to`, where piece k, which begins at `from`, stays under the
+ * limit, and the rest of the gap fits as well. `load` is the piece's up to `to`; `wants` units are
+ * left. */
+static int find_neat(const Search *s, const Gap *g, int k, int from, int to, double load, int wants,
+                     double limit)
+{
+    enum { NEAR = 32 };
+    int best = to;
+    double before = load, after = load;
+    for (int off = 1; off <= NEAR; off++) {
+        if (to - off >= from)
+            before -= weigh(s, to - off);
+        if (to + off <= g->to)
+            after += weigh(s, to + off - 1);
+        const int places[2] = {to - off, to + off};
+        for (int side = 0; side < 2; side++) {
+            const int at = places[side];
+            if (at <= from || at > g->to - wants || (side && after > limit) ||
+                depth_at(s, at) >= depth_at(s, best) ||
+                !gap_fits(s, &(Gap){at, g->to, k + 1, g->hi}, limit))
+                continue;
+            best = at;
+        }
+    }
+    return best;
+}
+
 /* Cuts one gap under `limit` (which it fits). */
 static void gap_cut(Search *s, int gap, double limit)
 {
@@ -222,26 +255,26 @@ static void gap_cut(Search *s, int gap, double limit)
     for (int k = g->lo; k <= g->hi; k++)
         others += s->load[k], wants += wanted[k];
     for (int k = g->lo; k <= g->hi; k++) {
-        double *load = &s->load[k];
         const double even = (left + others) / (g->hi - k + 1);
-        others -= *load;
+        double load = s->load[k];
+        int to = from;
+        others -= load;
         wants -= wanted[k];
         /* as near to an even share as possible, with enough left for the rest to want, and no
          * more than the rest can take */
-        int to = from;
-        while (to < g->to - wants && *load + weigh(s, to) <= limit &&
-               (k == g->hi || *load + weigh(s, to) / 2 <= even || (to == from && wanted[k]) ||
-                !gap_fits(s, &(Gap){to, g->to, k + 1, g->hi}, limit))) {
-            s->piece[to] = k;
-            *load += weigh(s, to);
-            left -= weigh(s, to++);
+        while (to < g->to - wants && load + weigh(s, to) <= limit &&
+               (k == g->hi || load + weigh(s, to) / 2 <= even || (to == from && wanted[k]) ||
+                !gap_fits(s, &(Gap){to, g->to, k + 1, g->hi}, limit)))
+            load += weigh(s, to++);
+        if (to == from && wanted[k] && to < g->to)
+            load += weigh(s, to++);
+        if (k < g->hi && to > from)
+            to = find_neat(s, g, k, from, to, load, wants, limit);
+        for (; from < to; from++) {
+            s->piece[from] = k;
+            s->load[k] += weigh(s, from);
+            left -= weigh(s, from);
         }
-        if (to == from && wanted[k] && to < g->to) {
-            s->piece[to] = k;
-            *load += weigh(s, to);
-            left -= weigh(s, to++);
-        }
-        from = to;
     }
     for (; from < g->to; from++) {
         s->piece[from] = g->hi;
