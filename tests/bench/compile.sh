@@ -37,3 +37,34 @@ for row in '12 4 8' '96 4 8' '96 8 64' '1000 64 512'; do
     awk -v l="$1" -v g="$2" -v m="$3" -v t=$((end - begin)) -v n="$lines" \
         'BEGIN { printf "| %d | %d | %d | %.3f | %d |\n", l, g, m, t / 1e9, n }'
 done
+
+# Plans that no machine here could run: GPT-3, and one of 4,096 layers; proofs included.
+gpt() {
+    cat <<MDL
+import "blocks/gpt2_block.mdl";
+const vocab = 50257, context = 2048, width = $4, layers = $1, heads = $5;
+model gpt {
+    input ids : i32[context];
+    target next : i32[context];
+    wte = embedding(ids, vocab, width);
+    weight wpe : f32[context, width] = normal(0.02);
+    x = wte + wpe;
+    for i in 0 .. layers {
+        x = gpt2_block(x, width, heads, layers, 0) as h[i];
+    }
+    logits = linear(layernorm(x) as ln_f, vocab, bias = false, weight = wte.weight);
+    loss cross_entropy(logits, next);
+}
+train { batch = $3; precision = bf16; optimizer = adamw(lr = 1e-4); }
+parallel { microbatch = 1; recompute = full; }
+devices gpu[$2] = h100_80g;
+MDL
+}
+printf '\n| GPT: layers, width | devices | micro-batches | command | seconds | MiB |\n|---|--:|--:|---|--:|--:|\n'
+for row in '96 96 1536 12288 96 plan' '96 96 1536 12288 96 plan --search' '4096 1024 4096 2048 16 plan'; do
+    set -- $row
+    gpt "$1" "$2" "$3" "$4" "$5" >gpt.mdl
+    used=$(/usr/bin/env time -f '%e %M' "$mdlc" "$6" ${7:-} -q -I "$root/models" gpt.mdl 2>&1 | tail -1)
+    echo "$1 $4 $2 $3 ${used} $6 ${7:-}" |
+        awk '{ printf "| %d, %d | %d | %d | %s %s | %.2f | %d |\n", $1, $2, $3, $4, $7, $8, $5, $6 / 1024 }'
+done
