@@ -188,7 +188,7 @@ static int largest_first(const void *a, const void *b)
     return p > q ? -1 : p < q;
 }
 
-/* What would make the plan fit, as far as numbers can tell. */
+/* Why no smaller change helps, where that is so. */
 static void suggest(const Program *p, const Device *d, Diag *diag)
 {
     Arena *a = p->graph->arena;
@@ -215,28 +215,6 @@ static void suggest(const Program *p, const Device *d, Diag *diag)
         diag_help(diag, "weights, gradients and optimizer alone need %s: at least %lld devices%s",
                   show_bytes(a, fixed),
                   (long long)(stages > p->devices.n ? stages : p->devices.n + 1), state);
-    } else {
-        int64_t each = (d->bytes - fixed) / p->microbatch, batch = p->model->settings.train.batch;
-        int64_t fits = each > 0 ? (limit - fixed) / each : 0;
-        fits = fits < p->microbatch ? fits : p->microbatch - 1;
-        while (fits > 1 && batch % fits != 0)
-            fits--;
-        const bool file = p->model->settings.parallel.file;
-        bool gpipe = !file && p->model->settings.parallel.schedule == SCHEDULE_GPIPE;
-        if (gpipe || file) /* gpipe keeps the whole batch, whatever the micro-batch */
-            fits = 0;
-        if (fits >= 1)
-            diag_help(diag, "parallel.microbatch = %lld should fit", (long long)fits);
-        if (gpipe && p->devices.n < p->microbatches)
-            diag_help(diag, "schedule = 1f1b keeps at most %d micro-batches instead of %d",
-                      p->devices.n, p->microbatches);
-        else if (fits < 1)
-            diag_help(diag, "%smore devices%s%s",
-                      file ? "a schedule with fewer micro-batches between F and B at a time, " : "",
-                      p->model->settings.parallel.recompute == RECOMPUTE_FULL
-                          ? ""
-                          : ", or parallel.recompute = full",
-                      state);
     }
 }
 

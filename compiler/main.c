@@ -98,6 +98,19 @@ static int read_schedule(const Options *o, Compilation *c)
                                                                                : EXIT_MODEL;
 }
 
+/* Behind the error that a device needs too much. */
+static void say_what_fits(Compilation *c, Model *before, bool gpus)
+{
+    if (!before)
+        return;
+    before->settings.parallel.microbatch = c->model->settings.parallel.microbatch;
+    const char *list = search_fits(c->arena, before, gpus);
+    if (list)
+        diag_help(c->diag, "what fits, each alone: %s", list);
+    else
+        diag_help(c->diag, "no single change fits; mdlc plan --search tries all together");
+}
+
 /* Finds the best settings for what follows. */
 static bool search(const Options *o, Compilation *c, const struct Ast *ast, const Profile *profile,
                    bool gpus)
@@ -152,6 +165,7 @@ static int compile(const Options *o, Compilation *c)
     if (o->search && !search(o, c, ast, profile, gpus))
         return EXIT_MODEL;
 
+    Model *before = c->model->settings.devices.memory > 0 ? search_before(c->model) : NULL;
     if (!differentiate(g, &c->model->settings, c->diag))
         return EXIT_MODEL;
     if (!graph_check(g, stderr))
@@ -199,8 +213,10 @@ static int compile(const Options *o, Compilation *c)
     dump_program(o, p, "order", NULL);
 
     c->program = p;
-    if (!allocate(p, c->diag))
+    if (!allocate(p, c->diag)) {
+        say_what_fits(c, before, gpus);
         return EXIT_MODEL;
+    }
     dump_program(o, p, "allocate", "program");
 
     return verified(p) ? EXIT_DONE : EXIT_BUG;

@@ -350,3 +350,60 @@ bool search_settings(Model *m, const Profile *profile, bool gpus, SearchResult *
         search_take(m, &out->rows.at[0]);
     return out->rows.n > 0;
 }
+
+/* ------------------------------------------------------------------ what would fit */
+
+/* One change of the settings; false where it is none. */
+static bool change(Model *m, int which, const char **name, Arena *a)
+{
+    Parallel *p = &m->settings.parallel;
+    const int count = m->settings.devices.count;
+    const ScheduleKind kinds[] = {SCHEDULE_1F1B, SCHEDULE_ZERO_BUBBLE, SCHEDULE_ZB_V};
+    if (which == 0) {
+        *name = "recompute = full";
+        const bool fresh = p->recompute != RECOMPUTE_FULL;
+        p->recompute = RECOMPUTE_FULL;
+        return fresh;
+    }
+    if (which == 1) {
+        const int64_t now = p->microbatch;
+        int64_t size = now / 2;
+        while (size > 1 && m->settings.train.batch % size != 0)
+            size--;
+        p->microbatch = size;
+        *name = arena_printf(a, "microbatch = %lld", (long long)size);
+        return size >= 1;
+    }
+    if (which < 5) {
+        const bool fresh = p->schedule != kinds[which - 2] && !p->file;
+        p->schedule = kinds[which - 2];
+        p->chunks = 0;
+        *name = arena_printf(a, "schedule = %s", schedule_kind_name(p->schedule));
+        return fresh && (p->schedule != SCHEDULE_ZB_V || !is_placed(m->graph));
+    }
+    m->settings.devices.count = 2 * count;
+    *name = arena_printf(a, "%d devices", 2 * count);
+    return count > 0 && 2 * count <= MOST_DEVICES && !is_placed(m->graph) && !p->file;
+}
+
+const char *search_fits(Arena *a, const Model *m, bool gpus)
+{
+    Text out = {.arena = a};
+    for (int which = 0; which < 6; which++) {
+        Arena *scratch = arena_new();
+        Model *c = copy_model(scratch, m);
+        Attempt made;
+        const char *name = NULL;
+        if (change(c, which, &name, a) &&
+            differentiate(c->graph, &c->settings, diag_new(scratch)) &&
+            attempt(c, split(c, gpus), gpus, &made) && fits(m, (double)made.bytes))
+            text_printf(&out, "%s%s (%s)", out.n ? ", " : "", name, show_bytes(a, made.bytes));
+        arena_free(scratch);
+    }
+    return out.n ? out.at : NULL;
+}
+
+Model *search_before(const Model *m)
+{
+    return copy_model(m->graph->arena, m);
+}

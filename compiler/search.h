@@ -29,6 +29,11 @@ typedef struct SearchResult {
  * devices. Puts the best into the settings of the model. false where nothing fits or can be: then
  * they are as they were. profile: of one micro-batch, which then is the only one; NULL. */
 bool search_settings(Model *m, const Profile *profile, bool gpus, SearchResult *out);
+/* A copy of a model before its backward pass is added, to ask the next one about. */
+Model *search_before(const Model *m);
+/* Which single changes of the settings would fit into memory, with what they need: "recompute =
+ * full (1.2 GiB), …"; NULL where none would. In the arena. */
+const char *search_fits(Arena *a, const Model *before, bool gpus);
 /* Puts a row into the settings. */
 void search_take(Model *m, const SearchRow *row);
 
