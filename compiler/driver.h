@@ -37,9 +37,10 @@ typedef struct {
     VEC(const char *) dumps;   /* --dump=PASS */
     bool json_diagnostics, verbose, quiet;
     bool fmt_check;
-    bool search;       /* for the best settings */
-    const char *apply; /* where to write a copy of the model with them; NULL */
-    const char *profile;                        /* measured times */
+    bool search;         /* for the best settings */
+    const char *compare; /* a trace of a trainer; NULL */
+    const char *apply;   /* where to write a copy of the model with them; NULL */
+    const char *profile; /* measured times */
     const char *json, *svg, *dot, *csv, *trace; /* files that plan writes; "-": stdout */
     char **run_args;                            /* after "--", NULL-terminated */
 } Options;

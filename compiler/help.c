@@ -125,6 +125,9 @@ const OptionText option_texts[] = {
      "                              recomputation, and plans with the best"},
     {OPTION_APPLY, "apply", 0, "FILE", BIT(COMMAND_PLAN),
      "writes a copy of the model with what --search found"},
+    {OPTION_COMPARE, "compare", 0, "FILE", BIT(COMMAND_PLAN),
+     "puts a step of a trainer's --trace beside the plan,\n"
+     "                              in the text and in --svg"},
     {OPTION_TRACE, "trace", 0, "FILE", BIT(COMMAND_PLAN),
      "the expected course of a step for chrome://tracing"},
     {OPTION_CHECK, "check", 0, NULL, BIT(COMMAND_FMT), "only says whether the layout differs"},

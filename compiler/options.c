@@ -153,6 +153,8 @@ static bool take_text(CommandLine *l, int key, const char *text)
         return take_file("json", &o->json, text);
     case OPTION_SVG:
         return take_file("svg", &o->svg, text);
+    case OPTION_COMPARE:
+        return take_file("compare", &o->compare, text);
     case OPTION_APPLY:
         o->search = true;
         o->apply = text;
@@ -391,6 +393,8 @@ static bool outputs_apart(const Options *o)
             return wrong("%s is the profile itself; name another file for the output", out[i]);
         if (strcmp(o->input, "-") != 0 && same_file(o->input, out[i]))
             return wrong("%s is the model itself; name another file for the output", out[i]);
+        if (o->compare && same_file(o->compare, out[i]))
+            return wrong("%s is the trace itself; name another file for the output", out[i]);
         if (o->schedule_file && same_file(o->schedule_file, out[i]))
             return wrong("%s is the schedule itself; name another file for the output", out[i]);
         for (int k = 0; k < i; k++)

@@ -47,7 +47,8 @@ enum {
     OPTION_TRACE,
     OPTION_PROFILE,
     OPTION_SEARCH,
-    OPTION_APPLY
+    OPTION_APPLY,
+    OPTION_COMPARE
 };
 
 void help_overview(FILE *to);

@@ -47,6 +47,7 @@ typedef struct {
     GpuWork *gpu;       /* [devices]; NULL: the host's plan */
     Rates rates;
     Timeline *seconds, *units;
+    Timeline *measured; /* of a trace, to be drawn under the plan; NULL */
     const char *lengths; /* of the unit times: "F = 1 and B = 2" */
     const char *formula; /* which the bubble of the unit times is: "(p-1)/(m+p-1)"; NULL */
 } Plan;

@@ -3,6 +3,7 @@
  * The text for people goes to standard output unless one of the files does. */
 #include <string.h>
 
+#include "compare.h"
 #include "driver.h"
 #include "plan.h"
 
@@ -35,6 +36,13 @@ int report_plan(const Options *o, const Compilation *c)
         fprintf(stderr, "mdlc: the schedule does not come to its end in time\n");
         return EXIT_BUG;
     }
+    int64_t step = 0;
+    if (o->compare) {
+        bool unreadable;
+        plan->measured = compare_read(c->arena, c->program, o->compare, &step, &unreadable);
+        if (!plan->measured)
+            return unreadable ? EXIT_USE : EXIT_MODEL;
+    }
     bool ok = true, to_stdout = false;
     for (int i = 0; i < VIEWS; i++) {
         if (!paths[i])
@@ -66,6 +74,8 @@ int report_plan(const Options *o, const Compilation *c)
         if (o->search)
             search_text(&c->search, c->model, &text);
         plan_text(plan, &text);
+        if (plan->measured)
+            compare_text(plan, plan->measured, step, &text);
         ok = write_view(o, "-", &text) && ok;
     }
     return ok ? EXIT_DONE : EXIT_USE;

@@ -119,7 +119,7 @@ static void add_title(const Sheet *s, double x)
     Arena *a = s->arena;
     text_printf(s->out, "<text class=\"t\" x=\"%.1f\" y=\"40\">%s</text>\n", x,
                 svg_escape(a, svg_shorten(a, p->model->name, 70)));
-    const char *step = plan_show_seconds(a, plan->seconds->step);
+    const char *step = plan_show_seconds(a, plan->seconds->period);
     text_printf(
         s->out,
         "<text class=\"s\" x=\"%.1f\" y=\"64\">%s \xC2\xB7 %d stage%s \xC2\xB7 %d "
@@ -202,7 +202,7 @@ static void add_kept(const Sheet *s, double font, double x, double y, const char
 
 static void add_numbers(const Sheet *s, int device, int64_t peak)
 {
-    double step = s->plan->seconds->step, x = s->x + s->width + 14, y = svg_row(s, device);
+    double step = s->plan->seconds->period, x = s->x + s->width + 14, y = svg_row(s, device);
     double idle = step > 0 ? 1 - s->plan->seconds->devices[device].busy / step : 0;
     int every = (int)ceil(11 / s->pitch);
     if (device % every)
@@ -218,6 +218,28 @@ static void add_numbers(const Sheet *s, int device, int64_t peak)
     text_add(s->out, "\n");
 }
 
+/* What a device's memory leaves for kept tensors; INT64_MAX: there is no limit. */
+static int64_t kept_limit(const Program *p, int device)
+{
+    const int64_t memory = p->model->settings.devices.memory;
+    const Device *d = &p->devices.at[device];
+    return memory ? memory - (d->bytes - d->class_bytes[BUFFER_KEPT]) : INT64_MAX;
+}
+
+/* A line over the curve, where it is on its scale. */
+static void add_limit(const Sheet *s, int device, int64_t most)
+{
+    const int64_t limit = kept_limit(s->plan->p, device);
+    if (s->curve <= 0 || most <= 0 || limit > most)
+        return;
+    const double bottom = svg_row(s, device) + s->lane + 2 + s->curve;
+    text_printf(s->out,
+                "<path d=\"M%.1f %.1fH%.1f\" stroke=\"#b3261e\" stroke-dasharray=\"4 3\">"
+                "<title>limit: %s are left for what is kept</title></path>\n",
+                s->x, bottom - s->curve * (double)limit / (double)most, s->x + s->width,
+                show_bytes(s->arena, limit));
+}
+
 static void add_rows(const Sheet *s, double x, int room, bool transfers)
 {
     const Program *p = s->plan->p;
@@ -231,11 +253,17 @@ static void add_rows(const Sheet *s, double x, int room, bool transfers)
             peak[d] = kept[d].at[i].bytes > peak[d] ? kept[d].at[i].bytes : peak[d];
         most = peak[d] > most ? peak[d] : most;
     }
+    const int64_t highest = most;
+    for (int d = 0; d < p->devices.n && s->curve > 0; d++) {
+        const int64_t room_left = kept_limit(p, d);
+        most = room_left > most && room_left <= 2 * highest ? room_left : most;
+    }
     for (int d = 0; d < p->devices.n; d++) {
         text_printf(s->out,
                     "<rect class=\"z\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"%s/>\n",
                     s->x, svg_row(s, d), s->width, s->lane, s->lane >= 12 ? " rx=\"2\"" : "");
         svg_kept(s, d, &kept[d], most);
+        add_limit(s, d, most);
         add_names(s, d, x, room);
         add_numbers(s, d, peak[d]);
     }
@@ -294,6 +322,37 @@ static void choose_width(Sheet *s, int *transfers)
     *transfers = sends <= MOST_TRANSFERS && !s->merged;
 }
 
+/* The plan with another timeline, on a time axis as long as the longer one. */
+static const Plan *with_timeline(const Plan *plan, const Timeline *t)
+{
+    Plan *copy = arena_copy(plan->arena, plan, sizeof *plan);
+    copy->seconds = arena_copy(plan->arena, t, sizeof *t);
+    if (plan->measured && plan->measured->step > copy->seconds->step)
+        copy->seconds->step = plan->measured->step;
+    if (plan->seconds->step > copy->seconds->step)
+        copy->seconds->step = plan->seconds->step;
+    return copy;
+}
+
+/* The measured step under the planned one. Where the sheet ends. */
+static double add_measured(const Sheet *planned, double x, double bottom, int room, bool transfers)
+{
+    enum { HEAD = 54 };
+    const Plan *plan = planned->plan;
+    Sheet s = *planned;
+    s.plan = with_timeline(plan, plan->measured);
+    s.y = bottom + HEAD + 14;
+    text_printf(s.out,
+                "<text class=\"s\" x=\"%.1f\" y=\"%.1f\">measured \xC2\xB7 step %s \xC2\xB7 idle "
+                "%.1f %%</text>\n",
+                x, bottom + HEAD - 8, plan_show_seconds(s.arena, plan->measured->period),
+                100 * plan->measured->bubble);
+    const double end = svg_row(&s, plan->p->devices.n) + 2;
+    add_axis(&s, end);
+    add_rows(&s, x, room, transfers);
+    return end;
+}
+
 void plan_svg(const Plan *plan, Text *out)
 {
     enum { LEFT = 28, LEGEND = 94, ROOM = 26 };
@@ -313,8 +372,21 @@ void plan_svg(const Plan *plan, Text *out)
     Text legend = {.arena = plan->arena};
     s.out = &legend;
     const double end = add_legend(&s, LEFT, LEGEND, transfers);
-    s.out = out;
     right = right < end ? end : right;
+    Text rows = {.arena = plan->arena};
+    text_add(&rows, "");
+    s.out = &rows;
+    add_title(&s, LEFT);
+    text_add(&rows, legend.at);
+    if (plan->measured)
+        s.plan = with_timeline(plan, plan->seconds);
+    add_axis(&s, bottom);
+    add_rows(&s, LEFT, room, transfers);
+    if (plan->measured) {
+        s.plan = plan;
+        bottom = add_measured(&s, LEFT, bottom, room, transfers);
+    }
+    s.out = out;
     text_printf(
         out,
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" "
@@ -322,9 +394,6 @@ void plan_svg(const Plan *plan, Text *out)
         right, bottom + 36, right, bottom + 36);
     add_style(&s);
     text_printf(out, "<rect width=\"%.0f\" height=\"%.0f\" fill=\"#fff\"/>\n", right, bottom + 36);
-    add_title(&s, LEFT);
-    text_add(out, legend.at);
-    add_axis(&s, bottom);
-    add_rows(&s, LEFT, room, transfers);
+    text_add(out, rows.at);
     text_add(out, "</svg>\n");
 }

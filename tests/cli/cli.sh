@@ -572,6 +572,37 @@ step_of()
     sed -n 's/.*"step_seconds": \([0-9.e+-]*\).*/\1/p' "$1"
 }
 
+case_compare()
+{
+    model m 2
+    run 0 build m.mdl --set parallel.microbatch=2 -o trainer -q
+    ./trainer --steps 5 -q --threads 1 --trace trace.json || fail "the trainer fails"
+    run 0 plan m.mdl --set parallel.microbatch=2 --compare trace.json --svg m.svg
+    has "planned and measured (step " "$out"
+    [ "$(grep -c '^  .* measured .*idle' "$here/out")" -eq 2 ] || fail "not a row for each device"
+    has " of the plan" "$out"
+    # both steps are drawn: each of 4 micro-batches, F and B, on 2 devices, twice
+    has "measured" "$(cat m.svg)"
+    run 0 plan m.mdl --set parallel.microbatch=2 --svg plain.svg -q
+    planned=$(grep -o 'class="d"' plain.svg | wc -l)
+    [ "$(grep -o 'class="d"' m.svg | wc -l)" -eq $((2 * planned)) ] || fail "no second set of rows"
+
+    wrong "is no file of at most" plan m.mdl --compare missing.json
+    wrong "is no file of at most" plan m.mdl --compare /dev/zero
+    for bad in '' '[]' '{"traceEvents": 1}' '{"traceEvents": [{"ph": "X"}]}' 'nonsense'; do
+        printf '%s' "$bad" >bad.json
+        run 1 plan m.mdl --compare bad.json
+        has "bad.json: this is no trace of a trainer" "$err"
+    done
+    run 1 plan m.mdl --set parallel.microbatch=4 --compare trace.json
+    has "is no action of this plan, which has 2 chunks and 2 micro-batches" "$err"
+    run 1 plan m.mdl --set parallel.microbatch=1 --compare trace.json
+    has "not every run of a step of gpu[" "$err"
+    cp trace.json before.json
+    wrong "is the trace itself" plan m.mdl --compare trace.json --svg ./trace.json
+    cmp -s trace.json before.json || fail "the trace was changed"
+}
+
 case_search()
 {
     cat >m.mdl <<'EOF'
