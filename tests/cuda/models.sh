@@ -26,7 +26,7 @@ ways()
 {
     if [ "$full" = full ]; then
         for gpus in 1 2 4 own; do
-            for schedule in 1f1b gpipe zero_bubble interleaved; do
+            for schedule in 1f1b gpipe zero_bubble interleaved zb_h2 zb_v searched; do
                 for transfer in peer nccl; do
                     echo "$gpus $schedule $transfer 1 2 3"
                 done
@@ -35,31 +35,9 @@ ways()
     else
         echo "1 1f1b peer 1"
         echo "2 gpipe nccl 2"
-        echo "4 zero_bubble nccl 3"
-        echo "2 interleaved peer 1"
+        echo "4 zb_h2 nccl 3"
+        echo "2 zb_v peer 1"
     fi
-}
-
-# The model's options that make it small. Where a ReLU's input is within rounding of 0, host and
-# GPU may be on two sides of it, and both gradients are right but not equal; of skip_cnn, whose
-# AdamW then takes steps as long as any, these few samples have no such input in ten steps.
-small()
-{
-    case $name in
-    skip_cnn) echo "--set train.batch=4 --set parallel.microbatch=1" ;;
-    deep_mlp) echo "-D width=64 --set train.batch=8 --set parallel.microbatch=2" ;;
-    gpt2 | llama)
-        echo "-D vocab=50 -D context=12 -D width=32 -D layers=4 -D heads=2 -D drop=0.1"
-        [ "$name" = gpt2 ] || echo "-D inner=40 -D kv_heads=1"
-        ;;
-    nanogpt) echo "-D context=12 -D width=32 -D layers=4 -D heads=2 -D drop=0.1" ;;
-    vit) echo "-D side=12 -D width=32 -D layers=4 -D heads=2" ;;
-    esac
-    case $name in
-    skip_cnn | deep_mlp) ;;
-    *) echo "--set train.batch=8 --set parallel.microbatch=2" ;;
-    esac
-    echo "--set train.precision=$precision -I $(dirname "$model")"
 }
 
 # losses LOG: one number a step
@@ -72,7 +50,7 @@ MDL_CFLAGS="-Wpedantic -Wshadow -Werror ${MDL_CFLAGS:-}"
 export MDL_CFLAGS
 rm -rf "$work"
 mkdir -p "$work" || exit 1
-options=$(small | tr '\n' ' ')
+options="$(sh "$here/small.sh" "$model" | tr '\n' ' ') --set train.precision=$precision"
 case $precision in
 f32) error=1e-5 ;;
 bf16) error=0.00195 ;;
