@@ -36,11 +36,15 @@ static void change(Edit *e, size_t from, size_t to, const char *text)
     VEC_PUSH(e->arena, &e->changes, (Change){from, to, text});
 }
 
-/* The end of a setting's value: the ; behind it. Values here have neither strings nor braces. */
+/* The end of a setting's value: before a comment, or the ; behind it. Values of these keys are
+ * words and numbers. */
 static size_t end_of_value(const Edit *e, size_t from)
 {
-    const char *end = strchr(e->source->text + from, ';');
-    return end ? (size_t)(end - e->source->text) : e->source->size;
+    const char *text = e->source->text;
+    size_t end = from + strcspn(text + from, "#;");
+    while (end > from && strchr(" \t\r\n", text[end - 1]))
+        end--;
+    return end;
 }
 
 static void set_key(Edit *e, const SettingList *list, const char *key, const char *value,
@@ -48,7 +52,10 @@ static void set_key(Edit *e, const SettingList *list, const char *key, const cha
 {
     for (int i = 0; i < list->n; i++)
         if (strcmp(list->at[i].key.text, key) == 0) {
-            const size_t from = offset_of(e, list->at[i].value->at);
+            const char *text = e->source->text; /* an expression's place may be its operator */
+            size_t from = offset_of(e, list->at[i].key.at);
+            from += strcspn(text + from, "=") + 1;
+            from += strspn(text + from, " \t\r\n");
             change(e, from, end_of_value(e, from), value);
             return;
         }

@@ -615,8 +615,9 @@ model tower {
 train { batch = 64; optimizer = adam(lr = 1e-3); }
 devices gpu[2 + 2] { compute = 1 GFLOPS; latency = 1 us; memory = 4 MB; }
 EOF
-    for parallel in "" "parallel { }" "parallel { split = time; schedule = gpipe; # why
-  recompute = none; }"; do
+    for parallel in "" "parallel { }" "parallel { split = time; schedule = gpipe # why; so
+  ; microbatch = 4 * 2 # eight; yes
+  ; recompute = none; }"; do
         { cat m.mdl; echo "$parallel"; } >with.mdl
         run 0 plan with.mdl --search --apply best.mdl --json found.json
         run 0 plan with.mdl --search

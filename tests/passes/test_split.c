@@ -128,21 +128,22 @@ static Result measure(const Sample *s, const int *place)
     return r;
 }
 
-static void enumerate(const Sample *s, int *place, int i, Result *best)
+/* All ways to place statements from i on; `before`: the piece of the one before, NONE at first. */
+static void enumerate(const Sample *s, int *place, int i, int before, Result *best)
 {
     if (i == s->n) {
-        if (place[i - 1] != s->pieces - 1)
+        if (before != s->pieces - 1)
             return;
         const Result r = measure(s, place);
         best->seconds = best->bytes < 0 || r.seconds < best->seconds ? r.seconds : best->seconds;
         best->bytes = best->bytes < 0 || r.bytes < best->bytes ? r.bytes : best->bytes;
         return;
     }
-    for (int k = i ? place[i - 1] : 0; k <= (i ? place[i - 1] + 1 : 0) && k < s->pieces; k++) {
+    for (int k = before == NONE ? 0 : before; k <= before + 1 && k < s->pieces; k++) {
         if (s->fixed[i] != NONE && s->fixed[i] != k)
             continue;
         place[i] = k;
-        enumerate(s, place, i + 1, best);
+        enumerate(s, place, i + 1, k, best);
     }
 }
 
@@ -153,7 +154,7 @@ static void try_goal(bool memory)
         Sample s = random_sample(a, seed, memory);
         int place[MOST];
         Result best = {0, -1};
-        enumerate(&s, place, 0, &best);
+        enumerate(&s, place, 0, NONE, &best);
         const Result own = measure(&s, s.fixed);
         if (memory ? own.bytes != best.bytes : own.seconds > best.seconds * (1 + 1e-9))
             print_error("model %d: %.9g s, %lld bytes; best %.9g s, %lld bytes\n%s\n", (int)seed,
