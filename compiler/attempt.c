@@ -33,7 +33,6 @@ bool attempt(const Model *m, const Split *s, bool gpus, Attempt *out)
     Diag *quiet = diag_new(a);
     Model *copy = arena_copy(a, m, sizeof *m);
     copy->graph = attempt_copy_graph(a, m->graph);
-    copy->settings.devices.memory = 0; /* whether it fits is for the caller to say */
     Placement *pl = place(copy, s, quiet);
     Program *p = NULL;
     if (pl) {
@@ -43,12 +42,15 @@ bool attempt(const Model *m, const Split *s, bool gpus, Attempt *out)
     const ScheduleFile *file = copy->settings.parallel.file;
     if (p && file && !schedule_file_ends(file, p, quiet))
         p = NULL;
-    if (p && (!gpus || program_for_gpus(p, quiet))) {
+    if (p && gpus && !program_for_gpus(p, quiet))
+        p = NULL;
+    if (p) {
         const ScheduleKind kind = copy->settings.parallel.schedule;
         const SlotList *eval = schedule(p, kind, true);
         communicate(p, schedule_train(p, eval), eval);
         if (p->transfer != TRANSFER_LINKS)
             order_waits(p);
+        copy->settings.devices.memory = 0; /* whether it fits is for the caller to say */
         if (!allocate(p, quiet))
             p = NULL;
     }
