@@ -117,7 +117,7 @@ const char *apply_settings(Arena *a, const Source *source, const Ast *ast, const
     const SettingList *list = parallel ? &parallel->settings : &none;
     set_key(&e, list, "schedule", schedule_kind_name(row->schedule), &missing);
     set_key(&e, list, "microbatch", arena_printf(a, "%lld", (long long)row->microbatch), &missing);
-    set_key(&e, list, "recompute", row->recompute == RECOMPUTE_FULL ? "full" : "none", &missing);
+    set_key(&e, list, "recompute", recompute_kind_name(row->recompute), &missing);
     if (row->chunks)
         set_key(&e, list, "chunks", arena_printf(a, "%d", row->chunks), &missing);
     if (devices)

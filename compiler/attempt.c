@@ -65,6 +65,8 @@ bool attempt(const Model *m, const Split *s, bool gpus, Attempt *out)
                 p->devices.at[d].chunks.n > out->chunks ? p->devices.at[d].chunks.n : out->chunks;
         for (int d = 0; d < p->devices.n; d++)
             out->bytes = p->devices.at[d].bytes > out->bytes ? p->devices.at[d].bytes : out->bytes;
+        for (int d = 0; out->of_device && d < p->devices.n; d++)
+            out->of_device[p->devices.at[d].number] = p->devices.at[d].bytes;
     }
     arena_free(a);
     return p != NULL;

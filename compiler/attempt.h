@@ -8,7 +8,8 @@ typedef struct {
     double seconds; /* of a step, as timeline.h walks it */
     int64_t bytes;  /* of the device that needs most */
     double bubble;
-    int chunks; /* most of any device */
+    int chunks;         /* most of any device */
+    int64_t *of_device; /* bytes of each device of the pipeline; NULL: not asked for */
 } Attempt;
 
 /* Goes from place to allocate with a copy of the graph, in memory that it gives back, and without a

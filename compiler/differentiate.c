@@ -34,14 +34,22 @@ static GradRule *const rules[OP_COUNT] = {
 #include "ops.def"
 };
 
-/* Inside a region its values are those made again; what came into it was kept. */
-static ValueId as_read(const Grad *c, ValueId v)
+static void make_one_again(Grad *c, OpId o);
+
+/* Inside a region its values are those made again; what came into it was kept, but for what is
+ * made again wherever it is read. */
+static ValueId as_read(Grad *c, ValueId v)
 {
     int region = c->region[c->forward];
     OpId def = v == NONE ? NONE : c->g->values.at[v].def;
-    if (region == NONE || def == NONE || c->region[def] != region)
+    if (def == NONE)
         return v;
-    return c->again[v];
+    if (c->g->ops.at[def].remat == REMAT_ALONE) {
+        if (c->again[v] == NONE)
+            make_one_again(c, def);
+        return c->again[v];
+    }
+    return region != NONE && c->region[def] == region ? c->again[v] : v;
 }
 
 static ValueId forward_in(const Grad *c, int i)
@@ -49,12 +57,12 @@ static ValueId forward_in(const Grad *c, int i)
     return c->g->ops.at[c->forward].in[i];
 }
 
-ValueId grad_in(const Grad *c, int i)
+ValueId grad_in(Grad *c, int i)
 {
     return as_read(c, forward_in(c, i));
 }
 
-ValueId grad_out(const Grad *c, int i)
+ValueId grad_out(Grad *c, int i)
 {
     return as_read(c, c->g->ops.at[c->forward].out[i]);
 }
@@ -256,32 +264,16 @@ static void mark_phases(Graph *g, int first, const ValueId *grad, int nforward)
  *
  * Operations inside recompute { } run again at the start of their backward pass, from what
  * came into the region; so nothing that is made inside has to be kept. A region is a run of
- * such operations within one turn of a loop. With recompute = full every layer is one, whatever
- * it says inside. */
+ * such operations within one turn of a loop. A layer that is to run again is one, whatever it
+ * says inside. Operations that run again alone do so where their first reader is. */
 
-/* The layer that a frame is in: of the loops around it the innermost that no block lies around,
- * or without loops the outermost block; 0, the model, where there is none. */
-static FrameId layer_of(const Graph *g, FrameId f)
-{
-    FrameId turn = 0, block = 0;
-    for (; f > 0; f = g->frames.at[f].parent) {
-        if (g->frames.at[f].kind == FRAME_BLOCK) {
-            block = f;
-            turn = 0;
-        } else if (turn == 0) {
-            turn = f;
-        }
-    }
-    return turn > 0 ? turn : block;
-}
-
-static void find_regions(Grad *c, int nops, bool full)
+static void find_regions(Grad *c, int nops)
 {
     const Graph *g = c->g;
     FrameId before = NONE; /* what bounds the region of the operation before */
     for (OpId o = 0, n = 0; o < nops; o++) {
         Op *op = &g->ops.at[o];
-        FrameId layer = full ? layer_of(g, op->frame) : 0;
+        FrameId layer = op->remat == REMAT_LAYER ? graph_layer_of(g, op->frame) : 0;
         op->recompute = op->recompute || layer > 0;
         FrameId bound = layer > 0 ? layer : op->recompute ? graph_turn_of(g, op->frame) : NONE;
         if (bound != NONE && bound != before)
@@ -291,45 +283,44 @@ static void find_regions(Grad *c, int nops, bool full)
     }
 }
 
-static void warn_nothing_recomputed(const Grad *c, int nops, const Settings *s, Diag *d)
+/* Puts one operation into the backward pass once more. */
+static void make_one_again(Grad *c, OpId o)
 {
-    for (OpId o = 0; o < nops; o++)
-        if (c->region[o] != NONE)
-            return;
-    diag_warning(d, s->parallel.recompute_at, "recompute = full finds no layers to compute again");
-    diag_help(d, "layers are the turns of a for statement, or calls of blocks");
+    Graph *g = c->g;
+    const OpId under_way = c->forward;
+    Op op = g->ops.at[o];
+    ValueId *in = ARENA_ARRAY(g->arena, ValueId, op.nin + 1);
+    c->forward = o;
+    for (int i = 0; i < op.nin; i++)
+        in[i] = grad_in(c, i);
+    c->forward = under_way;
+    op.phase = PHASE_B;
+    op.forward = o;
+    op.recompute = false;
+    op.remat = REMAT_NONE;
+    op.again = true;
+    Value like = g->values.at[op.out[0]];
+    OpId id = graph_add_op(g, op, in, op.nin, op.nout, like.type, like.shape, like.batched);
+    for (int i = 0; i < op.nout; i++) {
+        Value from = g->values.at[op.out[i]];
+        Value *to = &g->values.at[g->ops.at[id].out[i]];
+        to->type = from.type;
+        to->shape = from.shape;
+        to->batched = from.batched;
+        to->name = from.name;
+        to->at = from.at;
+        c->again[op.out[i]] = g->ops.at[id].out[i];
+    }
 }
 
 /* Copies the operations of the region that ends with `last` into the backward pass. */
 static void make_again(Grad *c, OpId last)
 {
-    Graph *g = c->g;
     OpId first = last;
     while (first > 0 && c->region[first - 1] == c->region[last])
         first--;
-    for (OpId o = first; o <= last; o++) {
-        Op op = g->ops.at[o];
-        ValueId *in = ARENA_ARRAY(g->arena, ValueId, op.nin + 1);
-        c->forward = o;
-        for (int i = 0; i < op.nin; i++)
-            in[i] = grad_in(c, i);
-        op.phase = PHASE_B;
-        op.forward = o;
-        op.recompute = false;
-        op.again = true;
-        Value like = g->values.at[op.out[0]];
-        OpId id = graph_add_op(g, op, in, op.nin, op.nout, like.type, like.shape, like.batched);
-        for (int i = 0; i < op.nout; i++) {
-            Value from = g->values.at[op.out[i]];
-            Value *to = &g->values.at[g->ops.at[id].out[i]];
-            to->type = from.type;
-            to->shape = from.shape;
-            to->batched = from.batched;
-            to->name = from.name;
-            to->at = from.at;
-            c->again[op.out[i]] = g->ops.at[id].out[i];
-        }
-    }
+    for (OpId o = first; o <= last; o++)
+        make_one_again(c, o);
 }
 
 /* Drops operations that were made again although no gradient needs them. */
@@ -387,9 +378,7 @@ bool differentiate(Graph *g, const Settings *s, Diag *d)
               .region = ARENA_ARRAY(g->arena, int, nops + 1)};
     for (int v = 0; v < nvalues; v++)
         c.grad[v] = c.again[v] = NONE;
-    find_regions(&c, nops, s->parallel.recompute == RECOMPUTE_FULL);
-    if (s->parallel.recompute == RECOMPUTE_FULL)
-        warn_nothing_recomputed(&c, nops, s, d);
+    find_regions(&c, nops);
     int region = NONE; /* under way */
     find_needs(&c, nops, nvalues);
     if (!c.needs[g->loss]) {

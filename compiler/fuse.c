@@ -105,6 +105,28 @@ static void count_uses(Fuser *f)
         f->uses[g->metrics.at[i].value]++;
 }
 
+/* What runs again, but is read where it was kept: the placement cut between it and its readers. */
+static void drop_unread(Fuser *f)
+{
+    const Graph *g = f->g;
+    for (OpId o = g->ops.n - 1; o >= 0; o--) {
+        const Op *op = &g->ops.at[o];
+        bool any = !op->again;
+        for (int i = 0; i < op->nout && !any; i++)
+            any = op->out[i] != NONE && f->uses[op->out[i]] > 0;
+        if (any)
+            continue;
+        f->dead[o] = true;
+        f->into[o] = op->forward;
+        for (int i = 0; i < op->nout; i++)
+            if (op->out[i] != NONE)
+                f->g->values.at[op->out[i]].def = NONE;
+        for (int i = 0; i < op->nin; i++)
+            if (op->in[i] != NONE && !reads(op, i, op->in[i]))
+                f->uses[op->in[i]]--;
+    }
+}
+
 /* Every MAP operation becomes a program of one instruction. */
 static void make_programs(Graph *g)
 {
@@ -414,6 +436,8 @@ void fuse(Graph *g, Placement *pl)
                .first_use = ARENA_ARRAY(g->arena, OpId, g->values.n),
                .dead = ARENA_ARRAY(g->arena, bool, g->ops.n),
                .into = ARENA_ARRAY(g->arena, OpId, g->ops.n)};
+    count_uses(&f);
+    drop_unread(&f);
     count_uses(&f);
     fuse_convolutions(&f);
     make_programs(g);

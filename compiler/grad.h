@@ -25,9 +25,9 @@ typedef void GradRule(Grad *c);
 #include "ops.def"
 
 /* Operands and results of the operation being differentiated, as the backward pass reads
- * them: those that a recompute region makes are made again. */
-ValueId grad_in(const Grad *c, int i);
-ValueId grad_out(const Grad *c, int i);
+ * them: those that are to be made again are, where that has not happened yet. */
+ValueId grad_in(Grad *c, int i);
+ValueId grad_out(Grad *c, int i);
 ValueId grad_of_result(const Grad *c, int i); /* gradient of result i so far, or NONE */
 bool grad_wanted(const Grad *c, int i);       /* does operand i want a gradient? */
 

@@ -102,6 +102,20 @@ FrameId graph_turn_of(const Graph *g, FrameId f)
     return f;
 }
 
+FrameId graph_layer_of(const Graph *g, FrameId f)
+{
+    FrameId turn = 0, block = 0;
+    for (; f > 0; f = g->frames.at[f].parent) {
+        if (g->frames.at[f].kind == FRAME_BLOCK) {
+            block = f;
+            turn = 0;
+        } else if (turn == 0) {
+            turn = f;
+        }
+    }
+    return turn > 0 ? turn : block;
+}
+
 int64_t shape_count(const Shape *s)
 {
     int64_t n = 1;

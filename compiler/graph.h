@@ -85,6 +85,13 @@ typedef struct {
 
 typedef enum { PHASE_F, PHASE_B, PHASE_W } Phase;
 
+/* Rematerialization: how the backward pass comes by what a forward operation made. */
+typedef enum {
+    REMAT_NONE,  /* it was kept; or the operation is inside recompute { } */
+    REMAT_ALONE, /* the operation runs again where its result is read */
+    REMAT_LAYER, /* its layer runs again, from what came into it */
+} Remat;
+
 typedef struct {
     OpKind kind;
     Phase phase;
@@ -97,7 +104,8 @@ typedef struct {
     FrameId frame;
     int statement;   /* which execution of which statement made it */
     int device;      /* annotated device, or NONE */
-    bool recompute;  /* inside recompute { } */
+    bool recompute;  /* inside recompute { }, or of a layer that runs again */
+    Remat remat;     /* of a forward operation: recompute.h */
     bool again;      /* of the backward pass: computes what `forward` computed once more */
     OpId forward;    /* backward operations: whose gradient; else NONE */
     const void *map; /* OP_FUSED: the program of the loop; others: of a tail (fuse.h) */
@@ -148,6 +156,13 @@ typedef struct {
     Place at;
 } Metric;
 
+/* How many layers run again in the backward pass, for reports. */
+typedef struct {
+    int layers; /* there are */
+    int cheap;  /* of them run again but for products and attention */
+    int all;    /* run again whole */
+} Remade;
+
 typedef struct {
     Arena *arena;
     VEC(Value) values;
@@ -159,7 +174,8 @@ typedef struct {
     int loops;         /* executions of for statements so far */
     ValueId *original; /* [values]: what a value made again is the same as, or NONE; NULL when
                           nothing is recomputed */
-    ValueId loss;      /* scalar per sample, batched */
+    Remade remade;
+    ValueId loss; /* scalar per sample, batched */
     Place loss_at;
 } Graph;
 
@@ -174,6 +190,9 @@ WeightId graph_add_weight(Graph *g, Weight w);
 FrameId graph_add_frame(Graph *g, Frame f);
 /* The innermost turn of a loop around a frame; 0, the model, where there is none. */
 FrameId graph_turn_of(const Graph *g, FrameId f);
+/* The layer that a frame is in: of the loops around it the innermost that no block lies around,
+ * or without loops the outermost block; 0, the model, where there is none. */
+FrameId graph_layer_of(const Graph *g, FrameId f);
 
 const char *op_name(OpKind kind); /* "linear", "relu_grad" */
 bool op_is_map(OpKind kind);

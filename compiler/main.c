@@ -23,6 +23,7 @@
 #include "driver.h"
 #include "order.h"
 #include "parse.h"
+#include "recompute.h"
 #include "schedule_file.h"
 
 /* A dump is asked for by the pass, or by what the pass makes. */
@@ -166,6 +167,7 @@ static int compile(const Options *o, Compilation *c)
         return EXIT_MODEL;
 
     Model *before = c->model->settings.devices.memory > 0 ? search_before(c->model) : NULL;
+    recompute(c->model, gpus, c->diag);
     if (!differentiate(g, &c->model->settings, c->diag))
         return EXIT_MODEL;
     if (!graph_check(g, stderr))

@@ -499,21 +499,28 @@ static double find_period(const Look *l, const Pace *pace)
     return most;
 }
 
+/* The order of the schedule for a way of cutting. The graph is for its arena alone. */
+static Pace look_pace(Look *l, Graph *graph, const Outline *o, const int *piece)
+{
+    *l = (Look){.o = o,
+                .arena = graph->arena,
+                .program = {.graph = graph, .model = o->model, .microbatches = o->microbatches},
+                .chunk_of = ARENA_ARRAY(graph->arena, int, o->units.n + 1)};
+    look_chunks(l, piece);
+    look_runs(l);
+    look_messages(l);
+    const Parallel *s = &o->model->settings.parallel;
+    const SlotList *lists = s->file && s->file->nchunks == l->program.chunks.n
+                                ? schedule_file_runs(s->file, &l->program)
+                                : schedule(&l->program, s->schedule, false);
+    return schedule_pace(l->arena, &l->program, lists);
+}
+
 Outlook outline_look(const Outline *o, const int *piece)
 {
     Graph none = {.arena = arena_new()};
-    Look l = {.o = o,
-              .arena = none.arena,
-              .program = {.graph = &none, .model = o->model, .microbatches = o->microbatches},
-              .chunk_of = ARENA_ARRAY(none.arena, int, o->units.n + 1)};
-    look_chunks(&l, piece);
-    look_runs(&l);
-    look_messages(&l);
-    const Parallel *s = &o->model->settings.parallel;
-    const SlotList *lists = s->file && s->file->nchunks == l.program.chunks.n
-                                ? schedule_file_runs(s->file, &l.program)
-                                : schedule(&l.program, s->schedule, false);
-    const Pace pace = schedule_pace(l.arena, &l.program, lists);
+    Look l;
+    const Pace pace = look_pace(&l, &none, o, piece);
     Outlook out = {.seconds = find_period(&l, &pace)};
     double *bytes = ARENA_ARRAY(l.arena, double, l.program.devices.n);
     for (int u = 0; u < o->units.n; u++) {
@@ -521,6 +528,21 @@ Outlook outline_look(const Outline *o, const int *piece)
         bytes[d] += (double)o->units.at[u].fixed + (double)o->units.at[u].kept * pace.held[c] +
                     (double)o->units.at[u].late * pace.waiting[c];
         out.bytes = bytes[d] > out.bytes ? bytes[d] : out.bytes;
+    }
+    arena_free(none.arena);
+    return out;
+}
+
+OutlineHeld outline_held(const Outline *o, const int *piece, Arena *a)
+{
+    Graph none = {.arena = arena_new()};
+    Look l;
+    const Pace pace = look_pace(&l, &none, o, piece);
+    const OutlineHeld out = {.kept = ARENA_ARRAY(a, int, o->units.n + 1),
+                             .late = ARENA_ARRAY(a, int, o->units.n + 1)};
+    for (int u = 0; u < o->units.n; u++) {
+        out.kept[u] = pace.held[l.chunk_of[u]];
+        out.late[u] = pace.waiting[l.chunk_of[u]];
     }
     arena_free(none.arena);
     return out;

@@ -61,4 +61,13 @@ typedef struct {
 /* piece: of each unit. */
 Outlook outline_look(const Outline *o, const int *piece);
 
+/* Of every unit: how many micro-batches of what it keeps, and of what its backward pass makes for
+ * the weights alone, its device holds at once. */
+typedef struct {
+    int *kept, *late;
+} OutlineHeld;
+
+/* In arena a. */
+OutlineHeld outline_held(const Outline *o, const int *piece, Arena *a);
+
 #endif

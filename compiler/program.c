@@ -21,6 +21,13 @@ const char *buffer_class_name(BufferClass c)
     return names[c];
 }
 
+const char *recompute_kind_name(RecomputeKind k)
+{
+    static const char *const names[] = {
+        [RECOMPUTE_NONE] = "none", [RECOMPUTE_FULL] = "full", [RECOMPUTE_AUTO] = "auto"};
+    return names[k];
+}
+
 const char *schedule_kind_name(ScheduleKind k)
 {
     static const char *const names[] = {"1f1b",  "gpipe", "interleaved", "zero_bubble",

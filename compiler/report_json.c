@@ -31,6 +31,9 @@
  *     order[][]                 the runs of each stage, "0F0": chunk, phase, micro-batch
  *     step_seconds              estimated: from the beginning of a step to that of the next
  *     length_seconds            estimated: from the first run of a step to the last, on all devices
+ *     recompute                 where layers may run again: setting ("full", "auto"), layers
+ *                               (there are), whole (of them run again), cheap (run again but
+ *                               for products and attention)
  *     samples_per_second        estimated; null where a step takes no time
  *     bubble                    from_estimated_times, from_unit_times: idle time of the devices
  *                               over devices times step time; formula: such as (p-1)/(m+p-1)
@@ -217,6 +220,12 @@ bool plan_json(const Plan *plan, Text *out)
         "step_seconds", step, "length_seconds", plan->seconds->step, "samples_per_second",
         step > 0 ? json_real((double)s->train.batch / step) : json_null(), "bubble", bubble(plan),
         "rates", rates(&plan->rates), "proved", "coverage", "no deadlock", "no race", "memory");
+    const Remade *again = &p->graph->remade;
+    if (s->parallel.recompute != RECOMPUTE_NONE)
+        json_object_set_new(root, "recompute",
+                            json_pack("{s:s, s:i, s:i, s:i}", "setting",
+                                      recompute_kind_name(s->parallel.recompute), "layers",
+                                      again->layers, "whole", again->all, "cheap", again->cheap));
     if (p->model->profile)
         json_object_set_new(root, "profile", text(plan, p->model->profile->path));
     if (plan->gpu) {

@@ -336,6 +336,22 @@ static const char *plural(int64_t n, const char *many)
     return n == 1 ? "" : many;
 }
 
+/* Which layers run again in the backward pass. */
+static void print_remade(const Plan *plan, Text *out)
+{
+    const Remade *r = &plan->p->graph->remade;
+    if (plan->p->model->settings.parallel.recompute == RECOMPUTE_NONE)
+        return;
+    text_add(out, "recomputed: ");
+    if (r->all + r->cheap == 0)
+        text_printf(out, "nothing of %d layer%s\n", r->layers, plural(r->layers, "s"));
+    else if (r->cheap == 0)
+        text_printf(out, "%d of %d layer%s\n", r->all, r->layers, plural(r->layers, "s"));
+    else
+        text_printf(out, "%d of %d layer%s, and all but products and attention of %d\n", r->all,
+                    r->layers, plural(r->layers, "s"), r->cheap);
+}
+
 static void print_head(const Plan *plan, Text *out)
 {
     const Program *p = plan->p;
@@ -350,7 +366,9 @@ static void print_head(const Plan *plan, Text *out)
                 plural(p->microbatch, "s"), p->devices.n, plural(p->devices.n, "s"));
     if (p->chunks.n > p->devices.n)
         text_printf(out, " with %d chunks", p->chunks.n);
-    text_add(out, "\n\n");
+    text_add(out, "\n");
+    print_remade(plan, out);
+    text_add(out, "\n");
 }
 
 /* Whole from a hundred on, else three digits that count. */

@@ -7,7 +7,8 @@
  *   1. all of them, by a formula for the time of the largest device, what comes before and after
  *      it, and what the schedule keeps in flight;
  *   2. the best of these with the schedule made and walked (outline.h), for an even cut;
- *   3. the best of these with their best cut and their whole plan.
+ *   3. the best of these with their best cut and their whole plan; where all layers run again in
+ *      them, also with the layers chosen.
  * How many go into the next round depends on how much work a plan is, not on the machine.
  */
 #include "search.h"
@@ -16,6 +17,7 @@
 #include <stdlib.h>
 
 #include "attempt.h"
+#include "recompute.h"
 #include "split.h"
 
 enum {
@@ -24,7 +26,8 @@ enum {
     MOST_RUNS_PLANNED = 900000,  /* runs planned in the third */
     MOST_RUNS_SEARCHED = 200000, /* of one step, for an order to be searched */
     MOST_LOOKED = 60,
-    MOST_PLANNED = 12
+    MOST_PLANNED = 12,
+    MOST_CHOSEN = 4 /* of them, again with the layers chosen that run again */
 };
 
 typedef struct {
@@ -58,6 +61,7 @@ static void make_variants(Finder *f)
         m->settings.parallel.recompute = k ? RECOMPUTE_FULL : RECOMPUTE_NONE;
         Diag *quiet = diag_new(f->arena);
         m->profile = f->profile;
+        recompute(m, f->gpus, quiet);
         if (differentiate(m->graph, &m->settings, quiet) &&
             (!f->profile || profile_take(f->profile, m, quiet)))
             f->variant[k] = m;
@@ -277,10 +281,17 @@ static void look(Finder *f, Candidate *c)
 
 static bool plan(Finder *f, Candidate *c)
 {
-    Model *m = copy_model(f->arena, f->variant[c->row.recompute == RECOMPUTE_FULL]);
+    const bool choose = c->row.recompute == RECOMPUTE_AUTO;
+    Model *m =
+        copy_model(f->arena, choose ? f->model : f->variant[c->row.recompute == RECOMPUTE_FULL]);
     search_take(m, &c->row);
-    Attempt made;
-    if (!attempt(m, split(m, f->gpus), f->gpus, &made))
+    if (choose)
+        recompute(m, f->gpus, diag_new(f->arena));
+    if (choose && m->graph->remade.all + m->graph->remade.cheap == 0)
+        return false; /* another row is the same */
+    Attempt made = {0};
+    if ((choose && !differentiate(m->graph, &m->settings, diag_new(f->arena))) ||
+        !attempt(m, split(m, f->gpus), f->gpus, &made))
         return false;
     c->row.seconds = made.seconds;
     c->row.bytes = (double)made.bytes;
@@ -304,6 +315,25 @@ static void put_leanest_first(Finder *f, int n)
         f->all.at[i] = f->all.at[i - 1];
     if (n)
         f->all.at[0] = c;
+}
+
+/* Where all layers run again so that the plan fits, some may do. */
+static int choose_layers(Finder *f, int planned)
+{
+    const int n = planned;
+    for (int i = 0, tried = 0; i < n && tried < MOST_CHOSEN && !f->profile; i++) {
+        Candidate c = f->all.at[i];
+        if (c.row.recompute != RECOMPUTE_FULL)
+            continue;
+        tried++;
+        c.row.recompute = RECOMPUTE_AUTO;
+        if (!plan(f, &c) || !fits(f->model, c.row.bytes))
+            continue;
+        c.number = f->all.n;
+        VEC_PUSH(f->arena, &f->all, f->all.at[planned]);
+        f->all.at[planned++] = c;
+    }
+    return planned;
 }
 
 /* Rounds two and three; how many whole plans stand in front. */
@@ -331,6 +361,7 @@ static int look_closer(Finder *f)
         f->all.at[i] = f->all.at[planned];
         f->all.at[planned++] = c;
     }
+    planned = choose_layers(f, planned);
     sort(f, planned);
     put_leanest_first(f, planned);
     return planned;
@@ -360,9 +391,9 @@ static bool change(Model *m, int which, const char **name, Arena *a)
     const int count = m->settings.devices.count;
     const ScheduleKind kinds[] = {SCHEDULE_1F1B, SCHEDULE_ZERO_BUBBLE, SCHEDULE_ZB_V};
     if (which == 0) {
-        *name = "recompute = full";
-        const bool fresh = p->recompute != RECOMPUTE_FULL;
-        p->recompute = RECOMPUTE_FULL;
+        *name = "recompute = auto";
+        const bool fresh = p->recompute == RECOMPUTE_NONE;
+        p->recompute = RECOMPUTE_AUTO;
         return fresh;
     }
     if (which == 1) {
@@ -392,10 +423,13 @@ const char *search_fits(Arena *a, const Model *m, bool gpus)
     for (int which = 0; which < 6; which++) {
         Arena *scratch = arena_new();
         Model *c = copy_model(scratch, m);
-        Attempt made;
+        Attempt made = {0};
         const char *name = NULL;
-        if (change(c, which, &name, a) &&
-            differentiate(c->graph, &c->settings, diag_new(scratch)) &&
+        if (!change(c, which, &name, a))
+            name = NULL;
+        else
+            recompute(c, gpus, diag_new(scratch));
+        if (name && differentiate(c->graph, &c->settings, diag_new(scratch)) &&
             attempt(c, split(c, gpus), gpus, &made) && fits(m, (double)made.bytes))
             text_printf(&out, "%s%s (%s)", out.n ? ", " : "", name, show_bytes(a, made.bytes));
         arena_free(scratch);

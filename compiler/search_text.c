@@ -23,7 +23,7 @@ void search_text(const SearchResult *r, const Model *m, Text *out)
         const SearchRow *x = &r->rows.at[i];
         text_printf(out, "%c %-12s %7d %6d %11lld %9s %10s %12s %10s %6.1f %%  ",
                     i == 0 ? '*' : ' ', schedule_kind_name(x->schedule), x->devices, x->most_chunks,
-                    (long long)x->microbatch, x->recompute == RECOMPUTE_FULL ? "full" : "none",
+                    (long long)x->microbatch, recompute_kind_name(x->recompute),
                     plan_show_seconds(a, x->seconds),
                     arena_printf(a, "%.4g", (double)m->settings.train.batch / x->seconds),
                     show_bytes(a, (int64_t)x->bytes), 100 * x->bubble);

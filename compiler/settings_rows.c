@@ -119,7 +119,7 @@ static void read_shard(Elab *e, const Given *g)
 
 static void read_recompute(Elab *e, const Given *g)
 {
-    int k = WORD(e, g, 4, "none", "full", "auto");
+    int k = WORD(e, g, 0, "none", "full", "auto");
     e->settings.parallel.recompute_at = g->value->at;
     if (k >= 0)
         e->settings.parallel.recompute = (RecomputeKind)k;

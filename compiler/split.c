@@ -469,7 +469,7 @@ static const int *choose(Search *s, Arena *a)
             break;
         if ((spent += each) > MOST_ATTEMPTED)
             break;
-        Attempt now;
+        Attempt now = {0};
         if (attempt(s->o->model, split_of(s, a, w->piece), s->gpus, &now) &&
             (!chosen || compare_attempts(s->o->model, &now, &best) < 0)) {
             best = now;
@@ -515,7 +515,7 @@ static Split *split_for(Model *m, bool gpus)
            !o->units.at[s->first_trained].has_weights)
         s->first_trained++;
     consider(s, s->piece);
-    Attempt first;
+    Attempt first = {0};
     if (effort(s) < MOST_ATTEMPTED && attempt(m, split_of(s, a, s->piece), gpus, &first) &&
         fits(s, (double)first.bytes))
         s->limit = s->goal == SPLIT_TIME ? first.seconds : (double)first.bytes;

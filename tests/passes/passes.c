@@ -13,8 +13,8 @@ static int count(const char *const *list)
     return n;
 }
 
-Compiled compile_for(bool gpu, const char *path, const char *const *defines,
-                     const char *const *sets)
+static Compiled compile(bool gpu, const char *path, const char *const *defines,
+                        const char *const *sets, const unsigned char *levels)
 {
     Compiled c = {.arena = arena_new(), .sink = fopen("/dev/null", "w")};
     c.diag = diag_new(c.arena);
@@ -27,6 +27,10 @@ Compiled compile_for(bool gpu, const char *path, const char *const *defines,
     Graph *g = c.model->graph;
     simplify(g);
     mix_precision(g, c.model->settings.train.precision);
+    if (levels)
+        recompute_levels(c.model, levels);
+    else
+        recompute(c.model, gpu, c.diag);
     if (!differentiate(g, &c.model->settings, c.diag))
         return c;
     Placement *pl = place(c.model, split(c.model, gpu), c.diag);
@@ -48,6 +52,12 @@ Compiled compile_for(bool gpu, const char *path, const char *const *defines,
     return c;
 }
 
+Compiled compile_for(bool gpu, const char *path, const char *const *defines,
+                     const char *const *sets)
+{
+    return compile(gpu, path, defines, sets, NULL);
+}
+
 Compiled compile_file(const char *path, const char *const *defines, const char *const *sets)
 {
     return compile_for(false, path, defines, sets);
@@ -58,7 +68,8 @@ Compiled compile_text(const char *text, const char *const *sets)
     return compile_text_for(false, text, sets);
 }
 
-Compiled compile_text_for(bool gpu, const char *text, const char *const *sets)
+static Compiled compile_written(bool gpu, const char *text, const char *const *sets,
+                                const unsigned char *levels)
 {
     static char path[32]; /* messages name it for as long as the test runs */
     strcpy(path, "/tmp/passes-XXXXXX.mdl");
@@ -66,9 +77,19 @@ Compiled compile_text_for(bool gpu, const char *text, const char *const *sets)
     if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
         abort();
     close(fd);
-    Compiled c = compile_for(gpu, path, NULL, sets);
+    Compiled c = compile(gpu, path, NULL, sets, levels);
     unlink(path);
     return c;
+}
+
+Compiled compile_text_for(bool gpu, const char *text, const char *const *sets)
+{
+    return compile_written(gpu, text, sets, NULL);
+}
+
+Compiled compile_levels(const char *text, const unsigned char *levels)
+{
+    return compile_written(false, text, NULL, levels);
 }
 
 void compiled_free(Compiled *c)

@@ -12,6 +12,7 @@
 #include "emit.h"
 #include "order.h"
 #include "program.h"
+#include "recompute.h"
 
 typedef struct {
     Arena *arena;
@@ -28,6 +29,8 @@ Compiled compile_text(const char *text, const char *const *sets);
 Compiled compile_for(bool gpu, const char *path, const char *const *defines,
                      const char *const *sets);
 Compiled compile_text_for(bool gpu, const char *text, const char *const *sets);
+/* With these levels for its layers (recompute.h). */
+Compiled compile_levels(const char *text, const unsigned char *levels);
 void compiled_free(Compiled *c);
 
 bool proved(const Compiled *c); /* all four proofs */

@@ -41,6 +41,7 @@ static Bench bench_new(const char *text)
     assert_non_null(b.model);
     simplify(b.model->graph);
     mix_precision(b.model->graph, b.model->settings.train.precision);
+    recompute(b.model, false, b.diag);
     assert_true(differentiate(b.model->graph, &b.model->settings, b.diag));
     return b;
 }

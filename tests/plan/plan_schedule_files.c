@@ -51,6 +51,7 @@ static Program *compile(Arena *a, Diag *d, const char *model, const char *file, 
     m->settings.parallel.nccl = transfer == TRANSFER_NCCL;
     simplify(m->graph);
     mix_precision(m->graph, m->settings.train.precision);
+    recompute(m, false, d);
     assert_true(differentiate(m->graph, &m->settings, d));
     Placement *pl = place(m, split(m, gpus), d);
     if (!pl)

@@ -31,6 +31,7 @@ static Work compile(const char *text, ScheduleKind kind, int64_t microbatches, b
     m->settings.train.batch = microbatches * m->settings.parallel.microbatch;
     simplify(m->graph);
     mix_precision(m->graph, m->settings.train.precision);
+    recompute(m, false, d);
     assert_true(differentiate(m->graph, &m->settings, d));
     Placement *pl = place(m, split(m, gpus), d);
     assert_non_null(pl);

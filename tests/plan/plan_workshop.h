@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "plan.h"
+#include "recompute.h"
 
 typedef struct {
     Arena *arena;
