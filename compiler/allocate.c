@@ -5,6 +5,8 @@
  *
  *     | weights | gradients | optimizer | kept, slots x ring each | scratch |
  *
+ * What is offloaded has slots in an allocation of the host's memory, one after the other.
+ *
  * Scratch is shared by all phases of the device, which run one at a time. Inside a phase two
  * tensors may overlap when one is dead before the other is made: buffers in order of falling
  * size, each at the lowest offset that is free during its life (greedy by size, Pisarchyk and
@@ -227,14 +229,16 @@ static void report_limit(const Program *p, Device *d, int others, Diag *diag)
     diag_error(diag, limit->at, "%s needs %s, more than its memory of %s", d->name,
                show_bytes(a, d->bytes), show_bytes(a, limit->memory));
     const Buffer **sorted = ARENA_ARRAY(a, const Buffer *, d->buffers.n + 1);
+    int nsorted = 0;
     for (int b = 0; b < d->buffers.n; b++)
-        sorted[b] = &d->buffers.at[b];
+        if (d->buffers.at[b].class != BUFFER_HOST)
+            sorted[nsorted++] = &d->buffers.at[b];
     if (others)
         diag_help(diag, "%d other device%s need%s too much as well; %s most", others,
                   others == 1 ? "" : "s", others == 1 ? "s" : "", d->name);
-    qsort(sorted, (size_t)d->buffers.n, sizeof *sorted, largest_first);
+    qsort(sorted, (size_t)nsorted, sizeof *sorted, largest_first);
     Text t = {.arena = a};
-    for (int b = 0; b < d->buffers.n && b < 3; b++)
+    for (int b = 0; b < nsorted && b < 3; b++)
         text_printf(&t, "%s%s (%s, %s)", b ? ", " : "", sorted[b]->name,
                     buffer_class_name(sorted[b]->class), show_bytes(a, buffer_bytes(sorted[b])));
     diag_help(diag, "the largest: %s", t.at);
@@ -283,6 +287,12 @@ bool allocate(Program *p, Diag *diag)
             if (d->buffers.at[b].class == BUFFER_SCRATCH)
                 d->buffers.at[b].offset += at;
         d->class_bytes[BUFFER_SCRATCH] = most;
+        d->class_bytes[BUFFER_HOST] = 0;
+        for (int b = 0; b < d->buffers.n; b++)
+            if (d->buffers.at[b].class == BUFFER_HOST) {
+                d->buffers.at[b].offset = d->class_bytes[BUFFER_HOST];
+                d->class_bytes[BUFFER_HOST] += buffer_bytes(&d->buffers.at[b]);
+            }
         d->bytes = at + most;
         if (p->transfer != TRANSFER_LINKS)
             place_kernels(p, d);

@@ -45,6 +45,7 @@ bool attempt(const Model *m, const Split *s, bool gpus, Attempt *out)
     if (p && gpus && !program_for_gpus(p, quiet))
         p = NULL;
     if (p) {
+        offload(p, quiet);
         const ScheduleKind kind = copy->settings.parallel.schedule;
         const SlotList *eval = schedule(p, kind, true);
         communicate(p, schedule_train(p, eval), eval);

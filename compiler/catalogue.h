@@ -13,6 +13,7 @@ typedef struct DeviceType {
     double link;      /* bytes/s between two devices of one node, one way */
     double latency;   /* s, of a message between them */
     double call;      /* s, to begin a kernel */
+    double host_link; /* bytes/s to the host's memory, one way; 0: it is the host's memory */
 } DeviceType;
 
 extern const DeviceType catalogue[];

@@ -3,7 +3,8 @@
  * In:  phases, links, and the compute order of every device.
  * Out: the ordered actions of each device; how many micro-batches each buffer holds.
  *
- * A device has two streams: runs on one, transfers on the other, each in its own order. For
+ * A device has two streams, and two more where something is offloaded: runs on one, transfers on
+ * another, copies to the host and from it on one each, each in its own order. For
  * links that hold nothing (a send completes only when its receive has started) no order of
  * transfers deadlocks if all devices take theirs from one global order that respects the
  * computation. That order comes from a simulation with the estimated times and instant transfers:
@@ -20,6 +21,8 @@
  */
 #include <stdlib.h>
 #include "communicate.h"
+
+typedef VEC(int) IntList;
 
 /* What the simulation knows about one link: for each micro-batch. */
 typedef struct {
@@ -208,8 +211,6 @@ static int by_time(const void *a, const void *b)
     return x->link < y->link ? -1 : x->link > y->link;
 }
 
-typedef VEC(int) IntList;
-
 /* The transfers of one device, in the global order. `links`: those that begin or end there. */
 static Transfer *order_transfers(Comm *c, Arena *a, const IntList *links, int *count)
 {
@@ -247,6 +248,53 @@ static int anchor_of(const Comm *c, const Transfer *t, bool sends)
     return sends ? x->made[t->m] + 1 : t->m > 0 ? x->taken[t->m - 1] : 0;
 }
 
+/* The copies that stand before a slot of a device. */
+typedef struct {
+    IntList *out, *in; /* [slots + 1] of chunk * micro-batches + m */
+} Copies;
+
+/* A copy out stands behind the forward pass of the next micro-batch, as that may have begun, and a
+ * copy in before the backward pass of the one before, or the run before the first one; but each
+ * before what needs it. */
+static Copies place_copies(Comm *c, Arena *a, int device)
+{
+    const Device *d = &c->p->devices.at[device];
+    const SlotList *slots = &c->slots[device];
+    const int M = c->M, C = c->p->chunks.n;
+    Copies x = {ARENA_ARRAY(a, IntList, slots->n + 1), ARENA_ARRAY(a, IntList, slots->n + 1)};
+    int *f = ARENA_ARRAY(a, int, C *M), *b = ARENA_ARRAY(a, int, C *M); /* 1 + first slot */
+    for (int j = 0; j < slots->n && d->offloads.n; j++) {
+        const Slot s = slots->at[j];
+        int *at = s.run == RUN_F ? f : run_goes_back(s.run) ? b : NULL;
+        if (at && !at[s.chunk * M + s.m])
+            at[s.chunk * M + s.m] = j + 1;
+    }
+    for (int i = 0; i < d->offloads.n; i++) {
+        const int chunk = d->offloads.at[i].chunk;
+        if (i && d->offloads.at[i - 1].chunk == chunk)
+            continue;
+        for (int n = chunk * M, m = 0; m < M; n++, m++) {
+            if (!f[n] || !b[n])
+                continue;
+            int out = m + 1 < M && f[n + 1] && f[n + 1] < b[n] ? f[n + 1] : f[n];
+            int in = m > 0 && b[n - 1] ? b[n - 1] - 1 : b[n] - 2;
+            in = in < out ? out : in;
+            VEC_PUSH(a, &x.out[out], n);
+            VEC_PUSH(a, &x.in[in], n);
+        }
+    }
+    return x;
+}
+
+static void push_copies(Comm *c, int device, const IntList *copies, ActionKind kind)
+{
+    for (int i = 0; i < copies->n; i++) {
+        const int n = copies->at[i];
+        VEC_PUSH(c->arena, &c->lists[device].actions,
+                 (Action){.kind = kind, .chunk = n / c->M, .m = n % c->M, .link = NONE});
+    }
+}
+
 /* Each transfer as early as it can be, but never before one that the global order has earlier. */
 static void merge_list(Comm *c, int device, const IntList *links)
 {
@@ -255,6 +303,7 @@ static void merge_list(Comm *c, int device, const IntList *links)
     const SlotList *slots = &c->slots[device];
     int n, e = 0, latest = 0;
     const Transfer *t = order_transfers(c, a, links, &n);
+    const Copies copies = place_copies(c, a, device);
     VEC_RESERVE(c->arena, &list->actions, slots->n + n + 8 + 2 * c->weight_links);
     if (device_rounds(&c->p->devices.at[device]))
         push_action(c, device, ACT_ROUND, NONE);
@@ -271,6 +320,8 @@ static void merge_list(Comm *c, int device, const IntList *links)
                               .m = t[e].m,
                               .chunk = NONE});
         }
+        push_copies(c, device, &copies.out[j], ACT_COPY_OUT);
+        push_copies(c, device, &copies.in[j], ACT_COPY_IN);
         if (j == slots->n)
             break;
         const Slot s = slots->at[j];

@@ -220,7 +220,7 @@ static void take_spans(Compare *c, const json_t *events, int64_t step)
             continue;
         DeviceTime *d = &c->t->devices[e.device];
         d->spans[e.action] = (Span){e.from - begin, e.from - begin + e.seconds};
-        if (action_stream(&c->p->devices.at[e.device].train.actions.at[e.action]) == 0)
+        if (action_stream(&c->p->devices.at[e.device].train.actions.at[e.action]) == STREAM_COMPUTE)
             d->busy += e.seconds;
     }
 }
@@ -231,7 +231,7 @@ static bool check_spans(Compare *c)
     double busy = 0;
     for (int d = 0; d < c->p->devices.n; d++) {
         const ActionList *list = &c->p->devices.at[d].train;
-        double last[2] = {0, 0};
+        double last[STREAMS] = {0};
         for (int i = 0; i < list->actions.n; i++) {
             Span *span = &c->t->devices[d].spans[i];
             double *before = &last[action_stream(&list->actions.at[i])];

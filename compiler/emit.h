@@ -12,7 +12,7 @@ typedef struct {
 } MapEntry;
 typedef VEC(MapEntry) MapList;
 
-/* What orders the two streams of a GPU: recorded after actions of one kind, `slots` of them in
+/* What orders the streams of a GPU: recorded after actions of one kind, `slots` of them in
  * turn by micro-batch; its first in the stage's array is `first`. */
 typedef struct {
     int key; /* event_key() of the actions */
@@ -87,6 +87,9 @@ void emit_maps(Emit *e);              /* emit_map.c: the fused loops */
 void emit_fused_call(Emit *e, const Call *c);
 /* The argument that hands a kernel its tail. */
 void emit_tail(Emit *e, const Call *c);
+/* emit_offload.c: what is offloaded, to the host and back. */
+void emit_copies(Emit *e);
+const char *emit_copy_function(Emit *e, bool in, int chunk); /* "copy_out" */
 /* emit_update.c: the functions for whole weights. */
 void emit_update(Emit *e);
 /* emit_schedule.c: a list, or of a step's list what comes before the update, or the update. */

@@ -1,4 +1,4 @@
-/* emit_gpu.c - what a stage for a GPU has besides a stage for the host: events between its two
+/* emit_gpu.c - what a stage for a GPU has besides a stage for the host: events between its
  * streams, and its messages as calls of CUDA or NCCL.
  *
  * In:  the lists of actions with the waits that are needed (order.h).
@@ -20,6 +20,7 @@ int emit_event_key(const Action *a)
 {
     enum { KINDS = 16 };
     int id = a->kind == ACT_RUN                           ? a->chunk * RUN_KINDS + (int)a->run
+             : action_copies(a)                           ? a->chunk
              : a->kind == ACT_SEND || a->kind == ACT_RECV ? a->link
                                                           : 0;
     return id * KINDS + (int)a->kind;
@@ -34,6 +35,10 @@ static const char *event_name(Emit *e, const Action *a)
         return arena_printf(e->arena, "e_%s", emit_link_function(e, "sent", a->link));
     case ACT_RECV:
         return arena_printf(e->arena, "e_%s", emit_link_function(e, "received", a->link));
+    case ACT_COPY_OUT:
+    case ACT_COPY_IN:
+        return arena_printf(e->arena, "e_%s",
+                            emit_copy_function(e, a->kind == ACT_COPY_IN, a->chunk));
     case ACT_ROUND:
         return "e_round_weights";
     case ACT_REDUCE:
@@ -93,7 +98,7 @@ void emit_events(Emit *e)
 {
     if (e->events.n == 0)
         return;
-    emit_line(e, "/* What orders the compute stream and the transfer stream. m: micro-batch. */");
+    emit_line(e, "/* What orders the streams. m: micro-batch. */");
     for (int i = 0; i < e->events.n; i++) {
         const EventKind *k = &e->events.at[i];
         if (k->slots > 1)
@@ -285,6 +290,9 @@ const char *emit_no_graph(const Program *p)
         return "dropout draws new numbers in every step";
     if (p->model->settings.train.precision == PRECISION_F16)
         return "the loss scale of f16 changes between steps";
+    for (int d = 0; d < p->devices.n; d++)
+        if (p->devices.at[d].offloads.n)
+            return "what is offloaded is copied on streams of its own";
     if (p->transfer != TRANSFER_NCCL && p->links.n)
         return "messages go between peers; build with --set parallel.transfer=nccl";
     return NULL;

@@ -27,14 +27,15 @@ typedef enum {
     ITEM_WAIT,   /* for a message */
     ITEM_AWAIT,  /* GPUs: a stream waits for an event */
     ITEM_RECORD, /* GPUs: of an event */
+    ITEM_COPY,
     ITEM_OTHER,
     ITEM_STEADY
 } ItemKind;
 
 typedef struct {
     ItemKind kind;
-    int id; /* run: chunk * RUN_KINDS + run; links: the link; other: the action's kind; events: the
-               action's key, twice, and 1 on the transfer stream */
+    int id; /* run: chunk * RUN_KINDS + run; links: the link; copies: 2 * chunk, and 1 back; other:
+               the action's kind; events: STREAMS * the action's key + the stream */
     int m;
 } Item;
 typedef VEC(Item) Items;
@@ -83,7 +84,7 @@ static void add_gpu_waits(Emit *e, Items *items, const ActionList *list, const A
         const Action *on = &list->actions.at[number];
         if (number < from || number >= to)
             continue;
-        Item wait = {ITEM_AWAIT, 2 * emit_event_key(on) + action_stream(a), on->m};
+        Item wait = {ITEM_AWAIT, STREAMS * emit_event_key(on) + (int)action_stream(a), on->m};
         if (on->kind != ACT_RECV || e->p->transfer == TRANSFER_NCCL)
             VEC_PUSH(e->arena, items, wait);
     }
@@ -112,6 +113,10 @@ static void add_action(Emit *e, Items *items, const Action *a)
     case ACT_RECV:
         VEC_PUSH(e->arena, items, (Item){ITEM_POST, a->link, a->m});
         break;
+    case ACT_COPY_OUT:
+    case ACT_COPY_IN:
+        VEC_PUSH(e->arena, items, (Item){ITEM_COPY, 2 * a->chunk + (a->kind == ACT_COPY_IN), a->m});
+        break;
     case ACT_JOIN:
         break;
     default:
@@ -135,11 +140,11 @@ static Items make_items(Emit *e, const ActionList *list, SchedulePart part)
             add_gpu_waits(e, &items, list, a, from, to);
         for (int w = 0; w < a->nwaits && !e->gpu; w++) {
             const Action *on = &list->actions.at[list->waits.at[a->first_wait + w]];
-            if (on->kind == ACT_RECV && action_stream(a) == 0)
+            if (on->kind == ACT_RECV && action_stream(a) == STREAM_COMPUTE)
                 VEC_PUSH(e->arena, &items, (Item){ITEM_WAIT, on->link, on->m});
         }
         add_action(e, &items, a);
-        Item event = {ITEM_RECORD, 2 * emit_event_key(a) + action_stream(a), a->m};
+        Item event = {ITEM_RECORD, STREAMS * emit_event_key(a) + (int)action_stream(a), a->m};
         if (record[i])
             VEC_PUSH(e->arena, &items, event);
     }
@@ -216,18 +221,22 @@ const char *emit_run_function(Emit *e, RunKind run, int chunk)
 
 static void print_item(Emit *e, const Item *x, const char *m)
 {
+    static const char *const streams[STREAMS] = {"compute", "transfer", "copy_out", "copy_in"};
     switch (x->kind) {
     case ITEM_RUN:
         emit_line(e, "TRY(%s(s, %s));",
                   emit_run_function(e, (RunKind)(x->id % RUN_KINDS), x->id / RUN_KINDS), m);
         break;
     case ITEM_AWAIT:
-        emit_line(e, "CUDA(cudaStreamWaitEvent(s->%s, %s, 0));", x->id % 2 ? "transfer" : "compute",
-                  emit_event(e, x->id / 2, m));
+        emit_line(e, "CUDA(cudaStreamWaitEvent(s->%s, %s, 0));", streams[x->id % STREAMS],
+                  emit_event(e, x->id / STREAMS, m));
         break;
     case ITEM_RECORD:
-        emit_line(e, "CUDA(cudaEventRecord(%s, s->%s));", emit_event(e, x->id / 2, m),
-                  x->id % 2 ? "transfer" : "compute");
+        emit_line(e, "CUDA(cudaEventRecord(%s, s->%s));", emit_event(e, x->id / STREAMS, m),
+                  streams[x->id % STREAMS]);
+        break;
+    case ITEM_COPY:
+        emit_line(e, "TRY(%s(s, %s));", emit_copy_function(e, x->id % 2, x->id / 2), m);
         break;
     case ITEM_POST:
     case ITEM_SEND: {

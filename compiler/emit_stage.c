@@ -78,10 +78,13 @@ static void print_header(Emit *e)
               p->microbatches == 1 ? "" : "es", (long long)p->microbatch,
               p->microbatch == 1 ? "" : "s", e->d->in_flight);
     emit_line(e, " *   memory       %s bytes in one allocation:", show_count(a, e->d->bytes));
-    for (int c = 0; c < BUFFER_CLASSES; c++)
+    for (int c = 0; c < BUFFER_HOST; c++)
         if (e->d->class_bytes[c])
             emit_line(e, " *                %15s  %s", show_count(a, e->d->class_bytes[c]),
                       buffer_class_name((BufferClass)c));
+    if (e->d->class_bytes[BUFFER_HOST])
+        emit_line(e, " *   on the host  %s bytes of what is kept",
+                  show_count(a, e->d->class_bytes[BUFFER_HOST]));
     for (int l = 0; l < p->links.n; l++) {
         const Link *k = &p->links.at[l];
         bool in = k->to == e->stage;
@@ -98,6 +101,8 @@ static void print_header(Emit *e)
     emit_line(e, e->gpu ? "#include <rt_cuda.h>" : "#include <rt.h>");
     if (holds_halves(e))
         emit_line(e, e->gpu ? "#include <gpu_half.h>" : "#include <half.h>");
+    if (!e->gpu && e->d->offloads.n)
+        emit_line(e, "#include <string.h>");
     if (!e->gpu)
         emit_line(e, "#include <vmath.h>");
     else if (p->transfer == TRANSFER_NCCL && p->links.n)
@@ -173,7 +178,8 @@ static void print_buffer(Emit *e, int number)
     const char *type = emit_ctype(e, e->p->graph->values.at[b->value].type);
     const char *what = arena_printf(e->arena, "/* %s  %s */", emit_shape(e, b->value),
                                     emit_comment_text(e->arena, member_names(e, b)));
-    const char *line = arena_printf(e->arena, "#define %s AT(s, %s, %s)", macro, type, t.at);
+    const char *at = b->class == BUFFER_HOST ? "ON_HOST" : "AT";
+    const char *line = arena_printf(e->arena, "#define %s %s(s, %s, %s)", macro, at, type, t.at);
     if (strlen(line) + strlen(what) + 1 <= 100) {
         emit_line(e, "%s %s", line, what);
     } else {
@@ -181,18 +187,24 @@ static void print_buffer(Emit *e, int number)
         if (strlen(line) <= 100)
             emit_line(e, "%s", line);
         else
-            emit_line(e, "#define %s \\\n    AT(s, %s, %s)", macro, type, t.at);
+            emit_line(e, "#define %s \\\n    %s(s, %s, %s)", macro, at, type, t.at);
     }
 }
 
 static void print_buffers(Emit *e)
 {
     static const char *const titles[BUFFER_CLASSES] = {
-        "weights", "gradients of the weights, summed over the micro-batches", "optimizer state",
+        "weights",
+        "gradients of the weights, summed over the micro-batches",
+        "optimizer state",
         "kept while their micro-batch is in flight",
-        "scratch: inside one phase, places are shared"};
+        "scratch: inside one phase, places are shared",
+        "",
+        "on the host: kept there between the forward and the backward pass"};
     emit_line(e, "/* Where every tensor is. m: micro-batch, i: turn of the loop that made it. */");
     emit_line(e, "#define AT(s, type, offset) ((type *)(void *)((s)->memory + (offset)))");
+    if (e->d->offloads.n)
+        emit_line(e, "#define ON_HOST(s, type, offset) ((type *)(void *)((s)->host + (offset)))");
     for (int kind = 0; kind < BUFFER_CLASSES; kind++) {
         bool any = false;
         for (int b = 0; b < e->d->buffers.n; b++) {
@@ -408,6 +420,8 @@ static void print_description(Emit *e)
     emit_line(e, "    .device = %s,", emit_string(e->arena, e->d->name));
     emit_line(e, "    .layers = %s,", emit_string(e->arena, layers_of(e)));
     emit_line(e, "    .bytes = %lld,", (long long)e->d->bytes);
+    if (e->d->offloads.n)
+        emit_line(e, "    .host_bytes = %lld,", (long long)e->d->class_bytes[BUFFER_HOST]);
     if (e->gpu)
         emit_gpu_description(e);
     if (e->d->weights.n) {
@@ -470,6 +484,7 @@ static EmittedFile emit_stage(const Program *p, const Diag *diag, int stage, Map
         for (int k = 0; k < RUN_KINDS; k++)
             if (p->chunks.at[e.d->chunks.at[c]].has[k])
                 print_run(&e, (RunKind)k, e.d->chunks.at[c]);
+    emit_copies(&e);
     emit_update(&e);
     print_step(&e);
     emit_line(&e, "/* Evaluation: forward only. */");

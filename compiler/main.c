@@ -204,6 +204,7 @@ static int compile(const Options *o, Compilation *c)
     const ScheduleFile *file = c->model->settings.parallel.file;
     if (file && !schedule_file_ends(file, p, c->diag))
         return EXIT_MODEL;
+    offload(p, c->diag);
     SlotList *eval = schedule(p, kind, true), *train = schedule_train(p, eval);
     dump_schedule(o, p, train);
 

@@ -9,15 +9,16 @@ typedef struct {
     Arena *arena;
     const Program *p;
     bool eval, reduce;
-    int streams;       /* two per device */
-    ActionList **list; /* [devices] */
-    int *head[2];      /* [devices]: next action of each stream */
-    int **running;     /* [streams]: clock of what is done with the stream's last action */
-    int ***done;       /* [devices][actions]: clock, of those that somebody waits for */
-    int **users;       /* [devices][actions]: waits that still need `done` */
-    int **meeting;     /* [devices]: clock after clipping, for what is enqueued later */
-    int *clip;         /* [devices]: its clip action, or NONE */
-    VEC(int *) unused; /* clocks */
+    int streams;        /* of all devices */
+    int each;           /* of a device: STREAMS where something is offloaded, else two */
+    ActionList **list;  /* [devices] */
+    int *head[STREAMS]; /* [devices]: next action of each stream */
+    int **running;      /* [streams]: clock of what is done with the stream's last action */
+    int ***done;        /* [devices][actions]: clock, of those that somebody waits for */
+    int **users;        /* [devices][actions]: waits that still need `done` */
+    int **meeting;      /* [devices]: clock after clipping, for what is enqueued later */
+    int *clip;          /* [devices]: its clip action, or NONE */
+    VEC(int *) unused;  /* clocks */
     bool *always_post, *always_take; /* [links]: where a rule by micro-batch would be irregular */
     int **send_at;                   /* [links][micro-batches]: action of the sender, or NONE */
     int **recv_at;                   /* the same of the receiver */
@@ -29,9 +30,9 @@ typedef struct {
     Numbers *kept;     /* [devices]: the new waits, in the order of finding */
 } Walk;
 
-static int stream_of(int device, int stream)
+static int stream_of(const Walk *w, int device, int stream)
 {
-    return 2 * device + stream;
+    return w->each * device + stream;
 }
 
 static int *clock_new(Walk *w)
@@ -60,10 +61,10 @@ static void identity(const Walk *w, int d, int on, int *stream, int *at)
     const Action *a = &w->list[d]->actions.at[on];
     if (a->kind == ACT_RECV && w->p->transfer == TRANSFER_PEER) {
         const Link *l = &w->p->links.at[a->link];
-        *stream = stream_of(l->from, 1);
+        *stream = stream_of(w, l->from, 1);
         *at = w->send_at[a->link][a->m];
     } else {
-        *stream = stream_of(d, action_stream(a));
+        *stream = stream_of(w, d, (int)action_stream(a));
         *at = on;
     }
 }
@@ -99,7 +100,7 @@ static bool waits_known(const Walk *w, int d, const Action *a)
         if (!w->done[d][on])
             return false;
     }
-    return !(w->meeting[d] == NULL && w->clip[d] != NONE && action_stream(a) == 1 &&
+    return !(w->meeting[d] == NULL && w->clip[d] != NONE && action_stream(a) != STREAM_COMPUTE &&
              a - w->list[d]->actions.at > w->clip[d]);
 }
 
@@ -156,7 +157,7 @@ static void advance(Walk *w, int d, int stream)
     int *at = &w->head[stream][d];
     do
         (*at)++;
-    while (*at < list->actions.n && action_stream(&list->actions.at[*at]) != stream);
+    while (*at < list->actions.n && (int)action_stream(&list->actions.at[*at]) != stream);
 }
 
 static bool at_end(const Walk *w, int d, int stream)
@@ -169,7 +170,7 @@ static void note_arrivals(Walk *w, int d, int at, const int *clock)
 {
     for (int i = 0; i < w->links_in[d].n; i++) {
         int l = w->links_in[d].at[i], *m = &w->next_message[l];
-        int sender = stream_of(w->p->links.at[l].from, 1);
+        int sender = stream_of(w, w->p->links.at[l].from, 1);
         for (; *m < w->p->microbatches && w->send_at[l][*m] != NONE &&
                clock[sender] >= w->send_at[l][*m];
              ++*m)
@@ -183,12 +184,18 @@ static void note_next_step(Walk *w, int d, const int *clock)
 {
     for (int i = 0; i < w->links_in[d].n && !w->begun[d]; i++) {
         int l = w->links_in[d].at[i];
-        w->next_step[l] = clock[stream_of(w->p->links.at[l].from, 1)] != NONE;
+        w->next_step[l] = clock[stream_of(w, w->p->links.at[l].from, 1)] != NONE;
         for (int m = 0; m < w->p->microbatches; m++)
             if (w->recv_at[l][m] != NONE)
                 w->order[d].next_step[w->recv_at[l][m]] = w->next_step[l];
     }
     w->begun[d] = true;
+}
+
+static void note_certain(Walk *w, int d, int at, const int *clock)
+{
+    for (int s = 0; s < w->each; s++)
+        w->order[d].certain[s][at] = clock[stream_of(w, d, s)];
 }
 
 /* The meeting of all devices' hosts. */
@@ -204,15 +211,15 @@ static bool try_clip(Walk *w)
     }
     int *all = clock_new(w);
     for (int d = 0; d < n; d++) {
-        int s = stream_of(d, 0), at = w->head[0][d];
+        int s = stream_of(w, d, 0), at = w->head[0][d];
         take_waits(w, d, &w->list[d]->actions.at[at], w->running[s], NULL);
-        w->order[d].certain[at] = w->running[s][stream_of(d, 1)];
+        note_certain(w, d, at, w->running[s]);
         note_arrivals(w, d, at, w->running[s]);
         w->running[s][s] = at;
         clock_join(w, all, w->running[s]);
     }
     for (int d = 0; d < n; d++) {
-        clock_join(w, w->running[stream_of(d, 0)], all);
+        clock_join(w, w->running[stream_of(w, d, 0)], all);
         w->meeting[d] = all;
         keep(w, d, w->head[0][d], all);
         advance(w, d, 0);
@@ -220,24 +227,26 @@ static bool try_clip(Walk *w)
     return true;
 }
 
-static bool try_compute(Walk *w, int d)
+/* The next action of a stream that meets no other device, or all. */
+static bool try_alone(Walk *w, int d, int stream)
 {
-    if (at_end(w, d, 0))
+    if (at_end(w, d, stream))
         return false;
-    int at = w->head[0][d], s = stream_of(d, 0);
+    int at = w->head[stream][d], s = stream_of(w, d, stream);
     Action *a = &w->list[d]->actions.at[at];
     if (a->kind == ACT_CLIP)
         return try_clip(w);
     if (!waits_known(w, d, a))
         return false;
     take_waits(w, d, a, w->running[s], NULL);
-    w->order[d].certain[at] = w->running[s][stream_of(d, 1)];
-    note_arrivals(w, d, at, w->running[s]);
+    note_certain(w, d, at, w->running[s]);
+    if (stream == STREAM_COMPUTE)
+        note_arrivals(w, d, at, w->running[s]);
     if (a->kind == ACT_RUN || a->kind == ACT_ROUND)
         note_next_step(w, d, w->running[s]);
     w->running[s][s] = at;
     keep(w, d, at, w->running[s]);
-    advance(w, d, 0);
+    advance(w, d, stream);
     return true;
 }
 
@@ -262,11 +271,11 @@ static bool try_message(Walk *w, int d)
 {
     if (at_end(w, d, 1))
         return false;
-    int at = w->head[1][d], from = stream_of(d, 1);
+    int at = w->head[1][d], from = stream_of(w, d, 1);
     Action *send = &w->list[d]->actions.at[at];
     if (send->kind != ACT_SEND || !waits_known(w, d, send))
         return false;
-    int e = w->p->links.at[send->link].to, to = stream_of(e, 1);
+    int e = w->p->links.at[send->link].to, to = stream_of(w, e, 1);
     if (at_end(w, e, 1))
         return false;
     int there = w->head[1][e];
@@ -286,11 +295,11 @@ static bool try_message(Walk *w, int d)
         clock_join(w, s, r);
     Order *x = &w->order[e];
     for (int i = 0; i < 2; i++) {
-        int known = s[stream_of(e, i)], own = r[stream_of(e, i)];
+        int known = s[stream_of(w, e, i)], own = r[stream_of(w, e, i)];
         x->free[i][there] = !peer && own > known ? own : known;
     }
-    w->order[d].certain[at] = s[stream_of(d, 0)];
-    x->certain[there] = r[stream_of(e, 0)];
+    note_certain(w, d, at, s);
+    note_certain(w, e, there, r);
     s[from] = at;
     if (peer) {
         r[to] = there;
@@ -350,15 +359,17 @@ static void find_messages(Walk *w)
 static Walk begin_walk(Program *p, bool eval, bool reduce)
 {
     Arena *a = p->graph->arena;
-    int n = p->devices.n;
+    int n = p->devices.n, each = STREAM_TRANSFER + 1;
+    for (int d = 0; d < n; d++)
+        each = p->devices.at[d].offloads.n ? STREAMS : each;
     Walk w = {.arena = a,
               .p = p,
               .eval = eval,
               .reduce = reduce,
-              .streams = 2 * n,
+              .streams = each * n,
+              .each = each,
               .list = ARENA_ARRAY(a, ActionList *, n),
-              .head = {ARENA_ARRAY(a, int, n), ARENA_ARRAY(a, int, n)},
-              .running = ARENA_ARRAY(a, int *, 2 * n),
+              .running = ARENA_ARRAY(a, int *, each *n),
               .done = ARENA_ARRAY(a, int **, n),
               .users = ARENA_ARRAY(a, int *, n),
               .meeting = ARENA_ARRAY(a, int *, n),
@@ -367,23 +378,30 @@ static Walk begin_walk(Program *p, bool eval, bool reduce)
               .next_step = ARENA_ARRAY(a, bool, p->links.n + 1),
               .order = ARENA_ARRAY(a, Order, n),
               .kept = ARENA_ARRAY(a, Numbers, n)};
+    for (int s = 0; s < each; s++)
+        w.head[s] = ARENA_ARRAY(a, int, n);
     for (int d = 0; d < n; d++) {
         w.list[d] = list_of(p, d, eval);
         int actions = w.list[d]->actions.n;
         w.done[d] = ARENA_ARRAY(a, int *, actions + 1);
         w.users[d] = ARENA_ARRAY(a, int, actions + 1);
-        w.order[d] = (Order){.certain = new_numbers(a, actions),
-                             .free = {new_numbers(a, actions), new_numbers(a, actions)},
+        w.order[d] = (Order){.free = {new_numbers(a, actions), new_numbers(a, actions)},
                              .arrived = new_numbers(a, actions),
                              .next_step = ARENA_ARRAY(a, bool, actions + 1)};
-        for (int s = 0; s < 2; s++) {
-            w.running[stream_of(d, s)] = clock_new(&w);
+        for (int s = 0; s < each; s++) {
+            w.order[d].certain[s] = new_numbers(a, actions);
+            w.running[stream_of(&w, d, s)] = clock_new(&w);
             w.head[s][d] = -1;
             advance(&w, d, s);
         }
     }
     find_messages(&w);
     return w;
+}
+
+static bool try_copy(Walk *w, int d)
+{
+    return w->each > STREAM_OUT && (try_alone(w, d, STREAM_OUT) || try_alone(w, d, STREAM_IN));
 }
 
 /* false: the lists are stuck. */
@@ -393,12 +411,13 @@ static bool walk(Walk *w)
     while (more) {
         more = false;
         for (int d = 0; d < w->p->devices.n; d++)
-            while (try_compute(w, d) || try_message(w, d))
+            while (try_alone(w, d, STREAM_COMPUTE) || try_message(w, d) || try_copy(w, d))
                 more = true;
     }
     for (int d = 0; d < w->p->devices.n; d++)
-        if (!at_end(w, d, 0) || !at_end(w, d, 1))
-            return false;
+        for (int s = 0; s < w->each; s++)
+            if (!at_end(w, d, s))
+                return false;
     return true;
 }
 
@@ -499,7 +518,7 @@ static void note_takes(Arena *a, ActionList *list, const ActionList *full)
         list->actions.at[i].first_take = list->takes.n;
         for (int k = 0; k < x->nwaits; k++) {
             int on = full->waits.at[x->first_wait + k];
-            if (full->actions.at[on].kind == ACT_RECV && action_stream(x) == 0)
+            if (full->actions.at[on].kind == ACT_RECV && action_stream(x) == STREAM_COMPUTE)
                 VEC_PUSH(a, &list->takes, on);
         }
         list->actions.at[i].ntakes = list->takes.n - list->actions.at[i].first_take;

@@ -10,7 +10,7 @@
  *     peer   R posts a buffer on the receiver's stream; S copies, after R where `after_post`
  *            says so; who waits for R waits for S.
  *
- * At the end of a list every host synchronises the two streams of its own device, and goes on
+ * At the end of a list every host synchronises the streams of its own device, and goes on
  * without the others: a peer's copy may still be on its way. (Commands, a number of steps or an
  * evaluation, do end together.)
  *
@@ -27,7 +27,8 @@
 
 /* Of one device's list. Actions are numbers in the list; NONE: nothing. */
 typedef struct {
-    int *certain;    /* [actions]: last action of the device's other stream done when it begins */
+    int *certain[STREAMS]; /* [actions]: last action of each of the device's other streams that is
+                              done when it begins */
     int *free[2];    /* [actions], receives: last action of the receiver's compute and transfer
                         stream that is done when the message is written */
     int *arrived;    /* [actions], receives: first action of the compute stream that begins with

@@ -488,6 +488,15 @@ static void look_messages(Look *l)
 }
 
 /* From a step to the next, with the updates. */
+/* How many micro-batches of a chunk the device itself holds. */
+static int held_there(const Look *l, const Pace *pace, int chunk)
+{
+    const Settings *s = &l->o->model->settings;
+    const bool away = s->parallel.offload != OFFLOAD_NONE && s->devices.host_link > 0 &&
+                      offload_pays(pace->held[chunk], pace->waiting[chunk]);
+    return away ? OFFLOAD_SLOTS + pace->waiting[chunk] : pace->held[chunk];
+}
+
 static double find_period(const Look *l, const Pace *pace)
 {
     const Program *p = &l->program;
@@ -525,7 +534,8 @@ Outlook outline_look(const Outline *o, const int *piece)
     double *bytes = ARENA_ARRAY(l.arena, double, l.program.devices.n);
     for (int u = 0; u < o->units.n; u++) {
         const int c = l.chunk_of[u], d = l.program.chunks.at[c].device;
-        bytes[d] += (double)o->units.at[u].fixed + (double)o->units.at[u].kept * pace.held[c] +
+        bytes[d] += (double)o->units.at[u].fixed +
+                    (double)o->units.at[u].kept * held_there(&l, &pace, c) +
                     (double)o->units.at[u].late * pace.waiting[c];
         out.bytes = bytes[d] > out.bytes ? bytes[d] : out.bytes;
     }
@@ -541,7 +551,7 @@ OutlineHeld outline_held(const Outline *o, const int *piece, Arena *a)
     const OutlineHeld out = {.kept = ARENA_ARRAY(a, int, o->units.n + 1),
                              .late = ARENA_ARRAY(a, int, o->units.n + 1)};
     for (int u = 0; u < o->units.n; u++) {
-        out.kept[u] = pace.held[l.chunk_of[u]];
+        out.kept[u] = held_there(&l, &pace, l.chunk_of[u]);
         out.late[u] = pace.waiting[l.chunk_of[u]];
     }
     arena_free(none.arena);

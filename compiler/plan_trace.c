@@ -31,7 +31,7 @@ static void add_row(const Plan *plan, Text *out, int row, const char *name)
     text_printf(out,
                 "}},\n{\"ph\":\"M\",\"pid\":1,\"tid\":%d,\"name\":\"thread_sort_index\",\"args\":{"
                 "\"sort_index\":%d}}",
-                row, 2 * device + second);
+                row, STREAMS * device + second);
 }
 
 static const char *event_name(const Plan *plan, const Action *a)
@@ -44,6 +44,10 @@ static const char *event_name(const Plan *plan, const Action *a)
     case ACT_RECV:
         return arena_printf(arena, "%s %s m%d", a->kind == ACT_SEND ? "send" : "receive",
                             plan_link_name(arena, &plan->p->links.at[a->link]), a->m);
+    case ACT_COPY_OUT:
+    case ACT_COPY_IN:
+        return arena_printf(arena, "copy %s %d m%d", a->kind == ACT_COPY_OUT ? "out" : "in",
+                            a->chunk, a->m);
     case ACT_ROUND:
         return "round weights";
     case ACT_REDUCE:
@@ -62,16 +66,18 @@ static void add_event(const Plan *plan, Text *out, int device, const Action *a, 
     const char *name = event_name(plan, a);
     if (!name || span.end < 0)
         return;
-    int row = device + (action_stream(a) ? plan->p->devices.n : 0);
+    int row = device + (int)action_stream(a) * plan->p->devices.n;
     text_printf(out,
                 ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,\"cat\":\"%s\","
                 "\"name\":",
                 row, span.start * 1e6, (span.end - span.start) * 1e6,
-                action_stream(a) ? "link" : "phase");
+                action_copies(a)   ? "copy"
+                : action_stream(a) ? "link"
+                                   : "phase");
     add_string(plan, out, name);
     bool per_microbatch = a->kind == ACT_RUN || action_stream(a);
     text_printf(out, ",\"args\":{\"step\":1,\"chunk\":%d,\"microbatch\":%d}}",
-                a->kind == ACT_RUN ? a->chunk : 0, per_microbatch ? a->m : -1);
+                a->kind == ACT_RUN || action_copies(a) ? a->chunk : 0, per_microbatch ? a->m : -1);
 }
 
 void plan_trace(const Plan *plan, Text *out)
@@ -89,6 +95,10 @@ void plan_trace(const Plan *plan, Text *out)
         if (p->links.n)
             add_row(plan, out, d + p->devices.n,
                     arena_printf(plan->arena, "%s  transfers", dev->name));
+        for (int s = STREAM_OUT; s < STREAMS && dev->offloads.n; s++)
+            add_row(plan, out, d + s * p->devices.n,
+                    arena_printf(plan->arena, "%s  copies %s", dev->name,
+                                 s == STREAM_OUT ? "out" : "in"));
         int n = dev->train.actions.n < most ? dev->train.actions.n : most;
         left_out += dev->train.actions.n - n;
         for (int i = 0; i < n; i++)

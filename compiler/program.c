@@ -16,8 +16,8 @@ const char *run_name(RunKind kind)
 
 const char *buffer_class_name(BufferClass c)
 {
-    static const char *const names[BUFFER_CLASSES] = {"weights", "gradients", "optimizer",
-                                                      "kept",    "scratch",   "kernels"};
+    static const char *const names[BUFFER_CLASSES] = {"weights", "gradients", "optimizer", "kept",
+                                                      "scratch", "kernels",   "host"};
     return names[c];
 }
 
@@ -108,9 +108,33 @@ void ref_resolve(const Device *d, const Ref *r, int i, int *buffer, int *member)
     }
 }
 
-int action_stream(const Action *a)
+StreamKind action_stream(const Action *a)
 {
-    return a->kind == ACT_SEND || a->kind == ACT_RECV;
+    return a->kind == ACT_SEND || a->kind == ACT_RECV ? STREAM_TRANSFER
+           : a->kind == ACT_COPY_OUT                  ? STREAM_OUT
+           : a->kind == ACT_COPY_IN                   ? STREAM_IN
+                                                      : STREAM_COMPUTE;
+}
+
+bool action_copies(const Action *a)
+{
+    return a->kind == ACT_COPY_OUT || a->kind == ACT_COPY_IN;
+}
+
+OffloadSlots offload_slots(const Device *d, int chunk)
+{
+    OffloadSlots s = {0};
+    for (int i = 0; i < d->offloads.n; i++) {
+        const Offload *o = &d->offloads.at[i];
+        if (o->chunk != chunk)
+            continue;
+        const int out = d->buffers.at[o->buffer].slots, host = d->buffers.at[o->host].slots,
+                  back = d->buffers.at[o->back].slots;
+        s.out = s.out == 0 || out < s.out ? out : s.out;
+        s.host = s.host == 0 || host < s.host ? host : s.host;
+        s.back = s.back == 0 || back < s.back ? back : s.back;
+    }
+    return s;
 }
 
 /* -------------------------------------------------------------------------- text */
@@ -206,6 +230,8 @@ static void dump_actions(const Program *p, const char *name, const ActionList *l
                     a->after_post ? "!" : "");
         else if (a->kind == ACT_RECV)
             fprintf(to, "RECV%d.%d<%d", a->link, a->m, p->links.at[a->link].from);
+        else if (action_copies(a))
+            fprintf(to, "%s%d.%d", names[a->kind], a->chunk, a->m);
         else
             fputs(names[a->kind], to);
         for (int w = 0; w < a->nwaits; w++)

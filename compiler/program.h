@@ -27,6 +27,7 @@ typedef enum {
     BUFFER_KEPT,    /* lives from one action to another: one slot per micro-batch in flight */
     BUFFER_SCRATCH, /* lives inside one phase */
     BUFFER_KERNELS, /* no buffers: what the target's kernels and libraries need */
+    BUFFER_HOST,    /* in the host's memory, an allocation of its own: slots as those of KEPT */
     BUFFER_CLASSES
 } BufferClass;
 
@@ -127,18 +128,20 @@ typedef enum {
     ACT_ALL_REDUCE, /* the collectives of data parallelism and sharding */
     ACT_REDUCE_SCATTER,
     ACT_ALL_GATHER,
-    ACT_COPY_OUT, /* offload */
-    ACT_COPY_IN
+    ACT_COPY_OUT, /* what a chunk keeps of a micro-batch to the host, … */
+    ACT_COPY_IN   /* … and back, ahead of the backward pass */
 } ActionKind;
 
-/* Two streams per device: transfers (SEND, RECV) run in their order on one, all else in
- * its order on the other. What orders the two are the waits: `nwaits` numbers of earlier
- * actions of the same device's list, on the other stream. */
+/* The streams of a device: transfers (SEND, RECV) run in their order on one, copies to the host and
+ * from it each on one, all else in its order on the first. What orders them are the waits:
+ * `nwaits` numbers of earlier actions of the same device's list, on other streams. */
+typedef enum { STREAM_COMPUTE, STREAM_TRANSFER, STREAM_OUT, STREAM_IN, STREAMS } StreamKind;
+
 typedef struct {
     ActionKind kind : 8; /* there are millions in a plan for thousands of devices */
     RunKind run : 8;     /* ACT_RUN */
     bool after_post : 1; /* ACT_SEND between peers: waits until its buffer is posted */
-    int chunk;           /* ACT_RUN */
+    int chunk;           /* ACT_RUN, ACT_COPY_OUT, ACT_COPY_IN */
     int m;               /* micro-batch; 0 for links that carry one message per step */
     int link;            /* ACT_SEND, ACT_RECV */
     int first_wait, nwaits;
@@ -181,14 +184,22 @@ typedef struct {
     int64_t first, number_step;  /* first < 0: prefix is the name */
 } WeightRun;
 
+/* A kept tensor of a chunk that is in the host's memory between its forward and backward pass: the
+ * forward pass writes `buffer`, the backward pass reads `back`, which are alike. */
+typedef struct {
+    int chunk;
+    int buffer, host, back; /* KEPT, HOST, KEPT */
+} Offload;
+
 typedef struct {
     int number;       /* of the pipeline: gpu[number] */
     const char *name; /* "gpu[1]" */
     VEC(int) chunks;
     VEC(Buffer) buffers;
     VEC(WeightRun) weights;
+    VEC(Offload) offloads; /* chunk by chunk */
     ActionList train, eval;
-    int64_t bytes; /* the one allocation */
+    int64_t bytes; /* the one allocation; without class_bytes[BUFFER_HOST] */
     /* On GPUs: sums of squares of the gradients; scratch of the kernels; of cuBLAS. */
     int64_t squares, kernel_scratch, workspace;
     int64_t class_bytes[BUFFER_CLASSES];
@@ -263,7 +274,14 @@ int64_t buffer_bytes(const Buffer *b); /* of all its members and slots */
 void ref_resolve(const Device *d, const Ref *r, int i, int *buffer, int *member);
 bool program_clips(const Program *p); /* all stages meet before the update: clip_norm, f16 */
 bool device_rounds(const Device *d);  /* has rounded copies of weights to make */
-int action_stream(const Action *a);   /* 0 compute, 1 transfer */
+StreamKind action_stream(const Action *a);
+bool action_copies(const Action *a); /* ACT_COPY_OUT, ACT_COPY_IN */
+/* The least of what a chunk's offloaded tensors have as slots: of the buffers that the forward pass
+ * writes, on the host, and that the backward pass reads; 0: nothing of the chunk is offloaded. */
+typedef struct {
+    int out, host, back;
+} OffloadSlots;
+OffloadSlots offload_slots(const Device *d, int chunk);
 /* The number of the first call of a chunk's run among the calls of such runs on its device. */
 int program_first_call(const Program *p, int chunk, RunKind kind);
 
@@ -287,6 +305,12 @@ Placement *place(Model *m, const Split *s, Diag *d);
 void fuse(Graph *g, Placement *pl);
 /* Phases of each chunk with repeated layers as loops; buffers of each device. */
 Program *lower(Model *m, Placement *pl, Diag *d);
+/* offload = activations: gives what chunks keep for long a place in the host's memory, where that
+ * saves memory of the device; see offload.c. After lower. */
+void offload(Program *p, Diag *d);
+/* Whether a chunk offloads that holds so many micro-batches, of so many of which W waits. */
+enum { OFFLOAD_SLOTS = 4 };
+bool offload_pays(int held, int waiting);
 /* For GPUs: how messages go, as the settings say. Before communicate. false after errors. */
 bool program_for_gpus(Program *p, Diag *d);
 /* Orders the runs of one step on every device. */

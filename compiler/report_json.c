@@ -9,7 +9,8 @@
  *       parameters, copies      elements owned; elements of tied weights owned elsewhere
  *       forward_flops, backward_flops, sent_bytes, received_bytes     of one step
  *       memory                  bytes: weights, gradients, optimizer, kept, scratch, total,
- *                               limit (null: none)
+ *                               limit (null: none); host: not of the device, what is kept
+ *                               there
  *       in_flight               most micro-batches between their F and their B
  *       busy_seconds, idle      estimated; share of the step
  *       gpu                     where stages are for GPUs, of one step: kernels (launches),

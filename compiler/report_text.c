@@ -141,8 +141,11 @@ static void print_memory(const Plan *plan, Text *out)
     const Program *p = plan->p;
     int64_t limit = p->model->settings.devices.memory, sum[BUFFER_CLASSES + 1] = {0};
     /* what kernels need besides is planned on GPUs alone */
-    int classes = p->transfer == TRANSFER_LINKS ? BUFFER_KERNELS : BUFFER_CLASSES;
-    Table t = {.arena = a, .columns = 3 + classes + (limit ? 1 : 0), .left = 2};
+    int classes = p->transfer == TRANSFER_LINKS ? BUFFER_KERNELS : BUFFER_HOST;
+    bool host = false;
+    for (int i = 0; i < p->devices.n; i++)
+        host = host || p->devices.at[i].offloads.n;
+    Table t = {.arena = a, .columns = 3 + classes + (limit ? 1 : 0) + host, .left = 2};
     cell(&t, "stage");
     cell(&t, "memory");
     for (int c = 0; c < classes; c++)
@@ -150,6 +153,8 @@ static void print_memory(const Plan *plan, Text *out)
     cell(&t, "total");
     if (limit)
         cell(&t, arena_printf(a, "of %s", show_bytes(a, limit)));
+    if (host)
+        cell(&t, "on the host");
     for (int i = 0; i < p->devices.n; i++) {
         const Device *d = &p->devices.at[i];
         cell(&t, arena_printf(a, "%d", i));
@@ -162,6 +167,9 @@ static void print_memory(const Plan *plan, Text *out)
         sum[BUFFER_CLASSES] += d->bytes;
         if (limit)
             cell(&t, percent(a, (double)d->bytes / (double)limit));
+        if (host)
+            cell(&t, bytes(a, d->class_bytes[BUFFER_HOST]));
+        sum[BUFFER_HOST] += d->class_bytes[BUFFER_HOST];
     }
     cell(&t, "total");
     cell(&t, "");
@@ -170,6 +178,8 @@ static void print_memory(const Plan *plan, Text *out)
     cell(&t, bytes(a, sum[BUFFER_CLASSES]));
     if (limit)
         cell(&t, "");
+    if (host)
+        cell(&t, bytes(a, sum[BUFFER_HOST]));
     table_print(&t, out);
 }
 

@@ -313,7 +313,7 @@ static bool may_fit(const Program *p, const Pace *pace)
                 *(by[b] == 3   ? &kept
                   : by[b] == 2 ? &late
                                : &fixed) += (double)(x->stride * x->ring);
-            else if (x->class != BUFFER_SCRATCH)
+            else if (x->class != BUFFER_SCRATCH && x->class != BUFFER_HOST)
                 fixed += (double)(x->stride * x->ring);
         }
         for (int i = 0; i < d->chunks.n; i++) {

@@ -253,6 +253,7 @@ static void use_catalogue(Elab *e, const Expr *x)
         d->link = type->link;
         d->latency = type->latency;
         d->call = type->call;
+        d->host_link = type->host_link;
         return;
     }
     VEC(const char *) names = {0};
@@ -278,6 +279,7 @@ void settings_devices(Elab *e)
                    .link = type->link,
                    .latency = type->latency,
                    .call = type->call,
+                   .host_link = type->host_link,
                    .node_link = 12.5e9,
                    .standard = type,
                    .at = NO_PLACE};
@@ -320,7 +322,8 @@ static void check_chunks(Elab *e)
 {
     const Parallel *p = &e->settings.parallel;
     if (p->schedule == SCHEDULE_ZB_V && p->chunks && p->chunks != 2)
-        elab_error(e, p->chunks_at, "schedule = zb_v has 2 chunks on each device, not %d", p->chunks);
+        elab_error(e, p->chunks_at, "schedule = zb_v has 2 chunks on each device, not %d",
+                   p->chunks);
 }
 
 static void check_batches(Elab *e)
@@ -340,8 +343,8 @@ static void check_batches(Elab *e)
 
 void settings_others(Elab *e)
 {
-    e->settings.parallel =
-        (Parallel){.at = NO_PLACE, .schedule_at = NO_PLACE, .microbatch_at = NO_PLACE, .chunks_at = NO_PLACE};
+    e->settings.parallel = (Parallel){
+        .at = NO_PLACE, .schedule_at = NO_PLACE, .microbatch_at = NO_PLACE, .chunks_at = NO_PLACE};
     e->settings.train = (Train){.batch = 32,
                                 .steps = 100,
                                 .optimizer = OPTIMIZER_SGD,

@@ -17,6 +17,7 @@ typedef enum {
 } ScheduleKind;
 typedef enum { SPLIT_TIME, SPLIT_MEMORY } SplitGoal;
 typedef enum { RECOMPUTE_NONE, RECOMPUTE_FULL, RECOMPUTE_AUTO } RecomputeKind;
+typedef enum { OFFLOAD_NONE, OFFLOAD_ACTIVATIONS } OffloadKind;
 typedef enum { OPTIMIZER_SGD, OPTIMIZER_ADAM, OPTIMIZER_ADAMW } OptimizerKind;
 typedef enum { LR_CONSTANT, LR_COSINE, LR_LINEAR } LrKind;
 /* f64 is for checking gradients: the host target in double precision. */
@@ -37,6 +38,7 @@ typedef struct {
     double link;               /* bytes/s between two devices */
     double latency;            /* s */
     double call;               /* s, to begin a kernel */
+    double host_link;          /* bytes/s to the host's memory, one way; 0: it is that */
     int per_node;              /* 0: all in one */
     double node_link;          /* bytes/s between nodes */
     double work[WEIGHT_WORKS]; /* bytes/s of each as a profile has it; 0: as the memory's */
@@ -52,7 +54,8 @@ typedef struct {
     SplitGoal split;
     bool nccl; /* GPUs: messages go through NCCL instead of copies between peers */
     RecomputeKind recompute;
-    Place at, schedule_at, microbatch_at, chunks_at, recompute_at;
+    OffloadKind offload;
+    Place at, schedule_at, microbatch_at, chunks_at, recompute_at, offload_at;
     /* --schedule-file: what the devices run in a training step, whatever `schedule` and `chunks`
      * are; but that the backward pass is in two parts where `schedule` has it so. NULL: none. */
     const struct ScheduleFile *file;

@@ -59,10 +59,15 @@ static void read_node_link(Elab *e, const Given *g)
     read_quantity(e, g, UNIT_BYTES_PER_S, &e->settings.devices.node_link);
 }
 
+static void read_host_link(Elab *e, const Given *g)
+{
+    read_quantity(e, g, UNIT_BYTES_PER_S, &e->settings.devices.host_link);
+}
+
 const SettingRow devices_rows[] = {
-    {"memory", read_memory},       {"compute", read_compute}, {"bandwidth", read_bandwidth},
-    {"link", read_link},           {"latency", read_latency}, {"per_node", read_per_node},
-    {"node_link", read_node_link},
+    {"memory", read_memory},       {"compute", read_compute},     {"bandwidth", read_bandwidth},
+    {"link", read_link},           {"latency", read_latency},     {"per_node", read_per_node},
+    {"node_link", read_node_link}, {"host_link", read_host_link},
 };
 const int devices_nrows = COUNT(devices_rows);
 
@@ -70,7 +75,8 @@ const int devices_nrows = COUNT(devices_rows);
 
 static void read_pipeline_schedule(Elab *e, const Given *g)
 {
-    int k = WORD(e, g, 0, "1f1b", "gpipe", "interleaved", "zero_bubble", "zb_h2", "zb_v", "searched");
+    int k =
+        WORD(e, g, 0, "1f1b", "gpipe", "interleaved", "zero_bubble", "zb_h2", "zb_v", "searched");
     e->settings.parallel.schedule_at = g->value->at;
     if (k >= 0)
         e->settings.parallel.schedule = (ScheduleKind)k;
@@ -127,7 +133,10 @@ static void read_recompute(Elab *e, const Given *g)
 
 static void read_offload(Elab *e, const Given *g)
 {
-    WORD(e, g, 6, "none", "activations", "optimizer");
+    int k = WORD(e, g, 4, "none", "activations", "optimizer");
+    e->settings.parallel.offload_at = g->value->at;
+    if (k >= 0)
+        e->settings.parallel.offload = (OffloadKind)k;
 }
 
 const SettingRow parallel_rows[] = {

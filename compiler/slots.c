@@ -11,7 +11,7 @@
 typedef VEC(int) IntList;
 
 typedef struct {
-    IntList touchers; /* chunk * RUN_KINDS + kind, and behind the runs the links */
+    IntList touchers; /* chunk * RUN_KINDS + kind, behind the runs the links, then copies */
     IntList buffers;
     int slots;
 } Group;
@@ -54,7 +54,7 @@ static void find_groups(Slots *s, int device)
     const Device *d = &p->devices.at[device];
     const int runs = p->chunks.n * RUN_KINDS;
     IntList *of = ARENA_ARRAY(s->arena, IntList, d->buffers.n + 1);
-    s->groups_of = ARENA_ARRAY(s->arena, IntList, runs + p->links.n);
+    s->groups_of = ARENA_ARRAY(s->arena, IntList, runs + p->links.n + 2 * p->chunks.n);
     for (int i = 0; i < d->chunks.n * RUN_KINDS; i++) {
         const int chunk = d->chunks.at[i / RUN_KINDS], kind = i % RUN_KINDS;
         const Run *run = &p->chunks.at[chunk].run[kind];
@@ -74,8 +74,16 @@ static void find_groups(Slots *s, int device)
         if (link->to == device)
             touch(s, of, link->target.buffer, runs + l);
     }
+    for (int i = 0; i < d->offloads.n; i++) {
+        const Offload *o = &d->offloads.at[i];
+        const int copies = runs + p->links.n + 2 * o->chunk;
+        touch(s, of, o->buffer, copies);
+        touch(s, of, o->host, copies);
+        touch(s, of, o->host, copies + 1);
+        touch(s, of, o->back, copies + 1);
+    }
     for (int b = 0; b < d->buffers.n; b++)
-        if (d->buffers.at[b].class == BUFFER_KEPT)
+        if (d->buffers.at[b].class == BUFFER_KEPT || d->buffers.at[b].class == BUFFER_HOST)
             add_to_group(s, &of[b], b);
 }
 
@@ -87,6 +95,9 @@ static const IntList *touched(const Slots *s, const Action *a)
         return &s->groups_of[a->chunk * RUN_KINDS + (int)a->run];
     if (a->kind == ACT_SEND || a->kind == ACT_RECV)
         return &s->groups_of[s->p->chunks.n * RUN_KINDS + a->link];
+    if (action_copies(a))
+        return &s->groups_of[s->p->chunks.n * RUN_KINDS + s->p->links.n + 2 * a->chunk +
+                             (a->kind == ACT_COPY_IN)];
     return &none;
 }
 

@@ -36,6 +36,7 @@ static void add_style(const Sheet *s)
            ".z{fill:#eceff3}.g{stroke:#d9dfe6;stroke-width:1;fill:none}\n"
            ".m{fill:#c3ccd6;stroke:#8593a2;stroke-width:.6}\n"
            ".t0,.t1,.t2,.t3{fill:none;stroke-width:.9;opacity:.75}.h0,.h1,.h2,.h3{opacity:.9}\n"
+           ".o0,.o1{fill:none;stroke-width:2.4;stroke:#6b2fa0}.o1{stroke:#0b7a75}\n"
            ".t0{stroke:#2c6cb0}.h0{fill:#2c6cb0}.t1{stroke:#c9741a}.h1{fill:#c9741a}\n"
            ".t2,.t3{stroke:#23876a;stroke-dasharray:3 2}.h2,.h3{fill:#23876a}\n");
     static const char letters[] = "fbiwu";
@@ -72,6 +73,12 @@ static double legend_line(const Sheet *s, double x, double y, int kind, const ch
     return legend_word(s, x + 18, y, word);
 }
 
+static double legend_copy(const Sheet *s, double x, double y, int kind, const char *word)
+{
+    text_printf(s->out, "<path class=\"o%d\" d=\"M%.1f %.1fh14\"/>", kind, x, y - 4);
+    return legend_word(s, x + 20, y, word);
+}
+
 /* What the program's actions are painted as. */
 static void find_painted(const Program *p, bool *painted)
 {
@@ -106,6 +113,13 @@ static double add_legend(const Sheet *s, double x, double y, bool transfers)
         x = legend_line(s, x, y, 1, "gradients");
     if (transfers && (links[LINK_WEIGHT_GRADIENT] || links[LINK_WEIGHT]))
         x = legend_line(s, x, y, 2, "tied weights");
+    bool copies = false;
+    for (int d = 0; d < p->devices.n; d++)
+        copies = copies || (p->devices.at[d].offloads.n && !s->merged);
+    if (copies) {
+        x = legend_copy(s, x, y, 0, "to the host");
+        x = legend_copy(s, x, y, 1, "and back");
+    }
     const char *note = s->merged                    ? "each column: how its time is shared"
                        : p->chunks.n > p->devices.n ? "lighter: later chunks"
                                                     : "numbers: micro-batches";
@@ -274,6 +288,7 @@ static void add_rows(const Sheet *s, double x, int room, bool transfers)
             svg_merged_runs(s, d);
         else
             svg_runs(s, d);
+        svg_copies(s, d);
     }
 }
 

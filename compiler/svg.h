@@ -26,6 +26,7 @@ double svg_row(const Sheet *s, int device); /* top of its lane */
 void svg_runs(const Sheet *s, int device);
 void svg_merged_runs(const Sheet *s, int device);
 void svg_transfers(const Sheet *s);
+void svg_copies(const Sheet *s, int device);
 /* `most`: the bytes that fill the height. */
 void svg_kept(const Sheet *s, int device, const KeptSteps *kept, int64_t most);
 

@@ -230,6 +230,23 @@ void svg_transfers(const Sheet *s)
     }
 }
 
+/* Copies to the host and back, as two thin lines at the lower edge of the lane. */
+void svg_copies(const Sheet *s, int device)
+{
+    const Device *d = &s->plan->p->devices.at[device];
+    for (int in = 0; in < 2 && d->offloads.n && !s->merged; in++) {
+        const double y = svg_row(s, device) + s->lane - (in ? 1 : 4);
+        text_printf(s->out, "<path class=\"o%d\" d=\"", in);
+        for (int i = 0; i < d->train.actions.n; i++) {
+            const Span span = s->plan->seconds->devices[device].spans[i];
+            if (d->train.actions.at[i].kind == (in ? ACT_COPY_IN : ACT_COPY_OUT) && span.end >= 0)
+                text_printf(s->out, "M%.1f %.1fH%.1f", svg_x(s, span.start), y,
+                            svg_x(s, span.end) - 0.4);
+        }
+        text_add(s->out, "\"/>\n");
+    }
+}
+
 /* ------------------------------------------------------------------------- memory */
 
 /* A stair that rises and falls with the bytes; of the changes inside one piece of the axis

@@ -3,7 +3,7 @@
  * In:  the ordered actions of every device, with their waits; what runs and messages cost.
  * Out: start and end of every action; busy time; how the kept memory rises and falls.
  *
- * A list-driven simulation. A device has two heads, one on each stream. A head that waits
+ * A list-driven simulation. A device has a head on each stream. A head that waits
  * for nothing more is executed; SEND and RECV meet: both begin when both are heads
  * and ready, and end together. A device is looked at again only when one of its actions
  * ended elsewhere, and every wait is checked once, so the work is proportional to the lists.
@@ -19,8 +19,6 @@
 
 #include "cost.h"
 #include "schedule.h"
-
-enum { STREAMS = 2 };
 
 /* The next action of one stream. */
 typedef struct {
@@ -64,7 +62,7 @@ static void find_head(const Sim *s, int device, int stream, int from)
 {
     const ActionList *list = list_of(s, device);
     Walker *w = &s->walkers[device];
-    while (from < list->actions.n && action_stream(&list->actions.at[from]) != stream)
+    while (from < list->actions.n && (int)action_stream(&list->actions.at[from]) != stream)
         from++;
     w->head[stream] = (Head){.at = from, .ready = w->free[stream]};
 }
@@ -106,8 +104,28 @@ static double weight_seconds(const Program *p, const Device *d, ActionKind kind)
     return rate > 0 ? bytes / rate : cost_seconds(devices, (Cost){bytes / 4, bytes});
 }
 
+int64_t timeline_copy_bytes(const Device *d, int chunk)
+{
+    int64_t bytes = 0;
+    for (int i = 0; i < d->offloads.n; i++) {
+        const Buffer *b = &d->buffers.at[d->offloads.at[i].buffer];
+        bytes += d->offloads.at[i].chunk == chunk ? b->stride * b->ring : 0;
+    }
+    return bytes;
+}
+
+/* On a link of its own in each direction. */
+static double copy_seconds(const Program *p, const Device *d, int chunk)
+{
+    const Devices *s = &p->model->settings.devices;
+    return s->latency +
+           (s->host_link > 0 ? (double)timeline_copy_bytes(d, chunk) / s->host_link : 0);
+}
+
 double timeline_action_seconds(const Program *p, int device, const Action *a)
 {
+    if (action_copies(a))
+        return copy_seconds(p, &p->devices.at[device], a->chunk);
     if (a->kind == ACT_RUN)
         return p->chunks.at[a->chunk].seconds[a->run];
     if (a->kind == ACT_ROUND || a->kind == ACT_REDUCE || a->kind == ACT_CLIP ||
@@ -206,7 +224,7 @@ static bool advance(Sim *s, int device, int stream)
     if (h->at >= list->actions.n || !head_ready(s, device, stream))
         return false;
     const Action *a = &list->actions.at[h->at];
-    if (stream == 1)
+    if (stream == STREAM_TRANSFER)
         return meet(s, device, a);
     double seconds = duration(s, device, a);
     if (a->kind == ACT_CLIP) {
@@ -214,7 +232,8 @@ static bool advance(Sim *s, int device, int stream)
         clip(s, device, seconds);
         return h->at != at;
     }
-    s->t->devices[device].busy += seconds;
+    if (stream == STREAM_COMPUTE)
+        s->t->devices[device].busy += seconds;
     finish(s, device, stream, h->ready, h->ready + seconds);
     return true;
 }
@@ -295,7 +314,7 @@ static void walk_runs(Sim *s, Arena *a)
     }
 }
 
-/* Two streams for each device, one of them for transfers. */
+/* The streams of every device. */
 static Timeline *walk_streams(Arena *a, const Program *p, TimelineKind kind)
 {
     Sim s = {.p = p, .kind = kind, .t = ARENA_NEW(a, Timeline)};
@@ -310,8 +329,9 @@ static Timeline *walk_streams(Arena *a, const Program *p, TimelineKind kind)
         s.walkers[d].queued = false;
         bool moved;
         do {
-            moved = advance(&s, d, 0);
-            moved = advance(&s, d, 1) || moved;
+            moved = false;
+            for (int stream = 0; stream < STREAMS; stream++)
+                moved = advance(&s, d, stream) || moved;
         } while (moved);
     }
     t->complete = true;
@@ -366,6 +386,8 @@ static int toucher_of(const Program *p, const Action *a)
 {
     if (a->kind == ACT_RUN)
         return a->chunk * RUN_KINDS + (int)a->run;
+    if (action_copies(a))
+        return p->chunks.n * RUN_KINDS + p->links.n + 2 * a->chunk + (a->kind == ACT_COPY_IN);
     return a->kind == ACT_SEND || a->kind == ACT_RECV ? p->chunks.n * RUN_KINDS + a->link : NONE;
 }
 
@@ -374,7 +396,7 @@ static int toucher_of(const Program *p, const Action *a)
 static Toucher *find_touchers(Arena *a, const Program *p, int device)
 {
     const Device *d = &p->devices.at[device];
-    int n = p->chunks.n * RUN_KINDS + p->links.n;
+    const int copies = p->chunks.n * RUN_KINDS + p->links.n, n = copies + 2 * p->chunks.n;
     Toucher *t = ARENA_ARRAY(a, Toucher, n);
     Life *life = ARENA_ARRAY(a, Life, d->buffers.n);
     for (int i = 0; i < n; i++)
@@ -404,6 +426,11 @@ static Toucher *find_touchers(Arena *a, const Program *p, int device)
             life_touch(life, link->source.buffer, p->chunks.n * RUN_KINDS + l, t);
         if (link->to == device)
             life_touch(life, link->target.buffer, p->chunks.n * RUN_KINDS + l, t);
+    }
+    for (int i = 0; i < d->offloads.n; i++) {
+        const Offload *o = &d->offloads.at[i];
+        life_touch(life, o->buffer, copies + 2 * o->chunk, t);
+        life_touch(life, o->back, copies + 2 * o->chunk + 1, t);
     }
     for (int b = 0; b < d->buffers.n; b++) {
         const Buffer *x = &d->buffers.at[b];

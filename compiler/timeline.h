@@ -46,7 +46,9 @@ KeptSteps timeline_kept(Arena *a, const Program *p, const Timeline *t, int devic
 /* Traffic of what a device does to its weights (ACT_ROUND, ACT_REDUCE, ACT_CLIP, ACT_UPDATE): each
  * tensor is read, and written where it changes; the optimizer also clears the gradients. */
 double timeline_weight_bytes(const Device *d, ActionKind kind);
-/* Of a run, or of what is done to weights; 0 for others. */
+/* Of one micro-batch: what a copy of the chunk's offloaded tensors moves. */
+int64_t timeline_copy_bytes(const Device *d, int chunk);
+/* Of a run, a copy, or of what is done to weights; 0 for others. */
 double timeline_action_seconds(const Program *p, int device, const Action *a);
 /* timeline_links.c: of seconds, as the host's trainers send and wait; period and bubble are not
  * set. */

@@ -148,7 +148,7 @@ static void go_on(Host *h, int device)
                 return;
         } else {
             x->now += seconds;
-            h->t->devices[device].busy += seconds;
+            h->t->devices[device].busy += action_copies(a) ? 0 : seconds;
             end_action(h, device, start);
         }
     }

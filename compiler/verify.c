@@ -9,7 +9,7 @@
  * once, by its owner, after all of that, from the gradients of all its uses.
  *
  * No deadlock: the lists are executed under the rules of NCCL at their strictest. A device has
- * two streams, each in order. A send and its receive complete together, when both are the
+ * streams, each in order. A send and its receive complete together, when both are the
  * next on their streams and all that they wait for is done; nothing is buffered. Then again
  * under the rules of the host's links, which hosts of GPUs follow between peers: one thread per
  * device, in the order of the list; a receive posts its buffer, in a free slot, and goes on; a send
@@ -36,6 +36,10 @@ const char *verify_where(const Program *p, int device, const ActionList *list, i
         return arena_printf(a, "%s, action %d (%s of %s, micro-batch %d)", name, action,
                             x->kind == ACT_SEND ? "send" : "receive", p->links.at[x->link].name,
                             x->m);
+    case ACT_COPY_OUT:
+    case ACT_COPY_IN:
+        return arena_printf(a, "%s, action %d (copy %s of chunk %d, micro-batch %d)", name, action,
+                            x->kind == ACT_COPY_OUT ? "out" : "in", x->chunk, x->m);
     default:
         return arena_printf(a, "%s, action %d", name, action);
     }
@@ -110,6 +114,35 @@ static bool cover_runs(const Program *p, const ActionList *list, int device, boo
                         run_name((RunKind)k), next[k], wanted ? p->microbatches : 0);
                 ok = false;
             }
+        }
+    }
+    return ok;
+}
+
+/* What is offloaded goes out once and comes back once, in training, in the order of the
+ * micro-batches. */
+static bool cover_copies(const Program *p, const ActionList *list, int device, bool eval, FILE *to)
+{
+    bool ok = true;
+    const Device *d = &p->devices.at[device];
+    for (int i = 0; i < d->chunks.n; i++) {
+        const int chunk = d->chunks.at[i];
+        const int wanted = offload_slots(d, chunk).out && !eval ? p->microbatches : 0;
+        int next[2] = {0};
+        for (int n = 0; n < list->actions.n; n++) {
+            const Action *a = &list->actions.at[n];
+            if (!action_copies(a) || a->chunk != chunk)
+                continue;
+            const bool in = a->kind == ACT_COPY_IN;
+            if (a->m != next[in]++ || (in && next[0] < next[1])) {
+                fprintf(to, "coverage: %s is out of order\n", verify_where(p, device, list, n));
+                ok = false;
+            }
+        }
+        if (next[0] != wanted || next[1] != wanted) {
+            fprintf(to, "coverage: %s copies chunk %d %d times out and %d times in, not %d\n",
+                    d->name, chunk, next[0], next[1], wanted);
+            ok = false;
         }
     }
     return ok;
@@ -215,7 +248,8 @@ static bool cover_end(const Program *p, const ActionList *list, int device, bool
             (k->from != device && k->to != device))
             continue;
         for (int i = 0; i < list->actions.n; i++)
-            n += action_stream(&list->actions.at[i]) == 1 && list->actions.at[i].link == l;
+            n += action_stream(&list->actions.at[i]) == STREAM_TRANSFER &&
+                 list->actions.at[i].link == l;
         if (n != (eval ? 0 : 1)) {
             fprintf(to, "coverage: %s carries %s %d times\n", name, k->name, n);
             ok = false;
@@ -232,6 +266,8 @@ bool verify_coverage(const Program *p, FILE *to)
     for (int d = 0; d < p->devices.n; d++) {
         ok = cover_runs(p, &p->devices.at[d].train, d, false, to) && ok;
         ok = cover_runs(p, &p->devices.at[d].eval, d, true, to) && ok;
+        ok = cover_copies(p, &p->devices.at[d].train, d, false, to) && ok;
+        ok = cover_copies(p, &p->devices.at[d].eval, d, true, to) && ok;
         ok = cover_end(p, &p->devices.at[d].train, d, false, to) && ok;
         ok = cover_end(p, &p->devices.at[d].eval, d, true, to) && ok;
     }
@@ -247,7 +283,7 @@ typedef struct {
     const Program *p;
     const ActionList **list; /* [devices] */
     bool host;
-    int *head[2];               /* [devices]: next action of each stream */
+    int *head[STREAMS];         /* [devices]: next action of each stream */
     bool **done;                /* [devices][actions] */
     int *posted, *sent, *taken; /* [links] */
     int *clips;                 /* [devices]: whether it has reached the exchange */
@@ -257,7 +293,8 @@ typedef struct {
 static int next_on_stream(const Machine *m, int d, int stream, int from)
 {
     const ActionList *list = m->list[d];
-    while (from < list->actions.n && !m->host && action_stream(&list->actions.at[from]) != stream)
+    while (from < list->actions.n && !m->host &&
+           (int)action_stream(&list->actions.at[from]) != stream)
         from++;
     return from;
 }
@@ -295,7 +332,7 @@ static Takes takes_of(const Machine *m, int d, const Action *a)
     const ActionList *list = m->list[d];
     if (m->p->transfer == TRANSFER_PEER)
         return (Takes){a->ntakes, list->takes.at + a->first_take};
-    bool waits = m->p->transfer == TRANSFER_LINKS && action_stream(a) == 0;
+    bool waits = m->p->transfer == TRANSFER_LINKS && action_stream(a) == STREAM_COMPUTE;
     return waits ? (Takes){a->nwaits, list->waits.at + a->first_wait} : (Takes){0, NULL};
 }
 
@@ -398,7 +435,7 @@ static bool advance(Machine *m, int d, int stream)
 static bool run_machine(Machine *m, const char *what, FILE *to)
 {
     const Program *p = m->p;
-    int streams = m->host ? 1 : 2;
+    int streams = m->host ? 1 : STREAMS;
     for (int d = 0; d < p->devices.n; d++)
         for (int s = 0; s < streams; s++)
             m->head[s][d] = next_on_stream(m, d, s, 0);
@@ -434,12 +471,13 @@ static bool execute(const Program *p, bool eval, bool host, FILE *to)
     Machine m = {.p = p,
                  .host = host,
                  .list = ARENA_ARRAY(a, const ActionList *, n),
-                 .head = {ARENA_ARRAY(a, int, n), ARENA_ARRAY(a, int, n)},
                  .done = ARENA_ARRAY(a, bool *, n),
                  .posted = ARENA_ARRAY(a, int, p->links.n + 1),
                  .sent = ARENA_ARRAY(a, int, p->links.n + 1),
                  .taken = ARENA_ARRAY(a, int, p->links.n + 1),
                  .clips = ARENA_ARRAY(a, int, n)};
+    for (int s = 0; s < STREAMS; s++)
+        m.head[s] = ARENA_ARRAY(a, int, n);
     for (int d = 0; d < n; d++) {
         m.list[d] = eval ? &p->devices.at[d].eval : &p->devices.at[d].train;
         m.done[d] = ARENA_ARRAY(a, bool, m.list[d]->actions.n + 1);

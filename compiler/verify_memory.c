@@ -54,17 +54,19 @@ static bool verify_kernels(const Program *p, const Device *d, int64_t buffers, F
     return ok;
 }
 
-/* Everything but scratch, in order of place. */
-static bool verify_places(const Program *p, int device, FILE *to)
+/* Everything but scratch, in order of place; of the device, or what is on the host. */
+static bool verify_places(const Program *p, int device, bool host, FILE *to)
 {
     const Device *d = &p->devices.at[device];
     Region *r = ARENA_ARRAY(p->graph->arena, Region, d->buffers.n + 1);
     int n = 0;
     int64_t limit = d->bytes - d->class_bytes[BUFFER_KERNELS];
-    int64_t scratch = limit - d->class_bytes[BUFFER_SCRATCH];
-    bool ok = verify_kernels(p, d, limit, to);
+    int64_t scratch = host ? d->class_bytes[BUFFER_HOST] : limit - d->class_bytes[BUFFER_SCRATCH];
+    bool ok = host || verify_kernels(p, d, limit, to);
     for (int b = 0; b < d->buffers.n; b++) {
         const Buffer *x = &d->buffers.at[b];
+        if ((x->class == BUFFER_HOST) != host)
+            continue;
         int64_t end = x->offset + buffer_bytes(x);
         bool inside = x->class == BUFFER_SCRATCH ? x->offset >= scratch && end <= limit
                                                  : x->offset >= 0 && end <= scratch;
@@ -294,7 +296,8 @@ bool verify_memory(const Program *p, FILE *to)
     int64_t limit = p->model->settings.devices.memory;
     for (int d = 0; d < p->devices.n; d++) {
         const Device *dev = &p->devices.at[d];
-        ok = verify_places(p, d, to) && ok;
+        ok = verify_places(p, d, false, to) && ok;
+        ok = verify_places(p, d, true, to) && ok;
         ok = verify_phases(p, d, to) && ok;
         if (limit > 0 && dev->bytes > limit) {
             fprintf(to, "memory: %s needs %lld bytes of %lld\n", dev->name, (long long)dev->bytes,

@@ -1,9 +1,9 @@
 /* verify_races.c - the proof that no buffer is read before it is written or written over
  * before it was read, by the order of the streams and the explicit waits alone.
  *
- * A device's two streams run on their own; only a wait orders an action of one after an action
- * of the other. For every action the verifier knows the last action of the other stream that
- * is certainly done (a vector clock of two entries). Walking the list, each access to a
+ * A device's streams run on their own; only a wait orders an action of one after an action
+ * of another. For every action the verifier knows the last action of each other stream that
+ * is certainly done (a vector clock). Walking the list, each access to a
  * buffer's slot is checked against the accesses before it:
  *
  *     read   the slot must hold this micro-batch, and its writer must be certainly done
@@ -34,9 +34,9 @@ typedef VEC(Access) Accesses;
 
 /* What is known of one slot of one buffer. */
 typedef struct {
-    int m;         /* micro-batch that it holds; -1: nothing */
-    int writer;    /* action */
-    int reader[2]; /* last reader on each stream, or NONE */
+    int m;               /* micro-batch that it holds; -1: nothing */
+    int writer;          /* action */
+    int reader[STREAMS]; /* last reader on each stream, or NONE */
 } Cell;
 
 typedef struct {
@@ -45,14 +45,20 @@ typedef struct {
     const Device *d;
     const ActionList *list;
     FILE *to;
-    Accesses *of_run;   /* [chunk index on the device * RUN_KINDS + kind] */
-    bool *watched;      /* [buffers]: filled or read by a link, or kept */
-    Cell **cells;       /* [buffers][slots] */
-    int *certain;       /* [actions]: last action of the other stream that is done */
-    int *waited_by;     /* [actions]: first run that waits for this receive, or NONE */
-    const Order *order; /* GPUs: of this device; NULL: links between threads */
+    Accesses *of_run;      /* [chunk index on the device * RUN_KINDS + kind] */
+    bool *watched;         /* [buffers]: filled or read by a link, kept, or of the host */
+    Cell **cells;          /* [buffers][slots] */
+    int *certain[STREAMS]; /* [actions]: last action of each other stream that is done */
+    int *waited_by;        /* [actions]: first run that waits for this receive, or NONE */
+    const Order *order;    /* GPUs: of this device; NULL: links between threads */
     int errors;
 } Races;
+
+/* A slot for each micro-batch that is in it at a time. */
+static bool holds_microbatches(const Buffer *b)
+{
+    return b->class == BUFFER_KEPT || b->class == BUFFER_HOST;
+}
 
 /* What the run that is gone through has touched so far. */
 typedef struct {
@@ -107,7 +113,7 @@ static void find_accesses(Races *r)
                .touched = ARENA_ARRAY(a, int, nbuffers + 1),
                .wrote = ARENA_ARRAY(a, int *, nbuffers + 1)};
     for (int b = 0; b < nbuffers; b++)
-        r->watched[b] = r->d->buffers.at[b].class == BUFFER_KEPT;
+        r->watched[b] = holds_microbatches(&r->d->buffers.at[b]);
     for (int l = 0; l < p->links.n; l++) {
         if (p->links.at[l].from == r->device)
             r->watched[p->links.at[l].source.buffer] = true;
@@ -128,15 +134,18 @@ static bool ordered_gpu(const Races *r, int before, int now)
 {
     const Action *b = &r->list->actions.at[before], *n = &r->list->actions.at[now];
     bool peer = r->p->transfer == TRANSFER_PEER;
-    if (n->kind == ACT_RECV && action_stream(b) == 0)
+    if (n->kind == ACT_RECV && action_copies(b))
+        return false;
+    if (n->kind == ACT_RECV && action_stream(b) == STREAM_COMPUTE)
         return r->order->free[0][now] >= before;
     if (peer && n->kind == ACT_RECV)
         return b->kind == ACT_RECV ? b->link == n->link : r->order->free[1][now] >= before;
     if (peer && b->kind == ACT_RECV) {
         int arrived = r->order->arrived[before];
-        return action_stream(n) == 0 && arrived != NONE && arrived <= now;
+        return action_stream(n) == STREAM_COMPUTE && arrived != NONE && arrived <= now;
     }
-    return action_stream(b) == action_stream(n) || r->order->certain[now] >= before;
+    const StreamKind stream = action_stream(b);
+    return stream == action_stream(n) || r->order->certain[stream][now] >= before;
 }
 
 /* Is action `before` certainly done when action `now` begins? */
@@ -147,9 +156,8 @@ static bool ordered(const Races *r, int before, int now)
         return true;
     if (r->order)
         return ordered_gpu(r, before, now);
-    if (action_stream(&a[before]) == action_stream(&a[now]))
-        return true;
-    return r->certain[now] >= before;
+    const StreamKind stream = action_stream(&a[before]);
+    return stream == action_stream(&a[now]) || r->certain[stream][now] >= before;
 }
 
 static void complain(Races *r, int buffer, int now, const char *what, int other)
@@ -166,9 +174,9 @@ static void complain(Races *r, int buffer, int now, const char *what, int other)
 static void access_slot(Races *r, int buffer, int m, bool write, int now)
 {
     const Buffer *b = &r->d->buffers.at[buffer];
-    bool per_batch = b->class == BUFFER_KEPT;
+    bool per_batch = holds_microbatches(b);
     Cell *cell = &r->cells[buffer][per_batch ? m % b->slots : 0];
-    int stream = action_stream(&r->list->actions.at[now]);
+    const StreamKind stream = action_stream(&r->list->actions.at[now]);
     if (!write) {
         if (per_batch && cell->m != m)
             complain(r, buffer, now, "reads a slot that does not hold this micro-batch:", NONE);
@@ -183,10 +191,10 @@ static void access_slot(Races *r, int buffer, int m, bool write, int now)
     }
     if (!ordered(r, cell->writer, now))
         complain(r, buffer, now, "writes", cell->writer);
-    for (int s = 0; s < 2; s++)
+    for (int s = 0; s < STREAMS; s++)
         if (!ordered(r, cell->reader[s], now))
             complain(r, buffer, now, "writes over", cell->reader[s]);
-    *cell = (Cell){.m = m, .writer = now, .reader = {NONE, NONE}};
+    *cell = (Cell){.m = m, .writer = now, .reader = {NONE, NONE, NONE, NONE}};
     cell->reader[stream] = now;
 }
 
@@ -215,14 +223,28 @@ static void access_halves(Races *r, int now)
     }
 }
 
-/* The last action of the other stream that is done before each action: what it waits for,
+static void access_copies(Races *r, int now)
+{
+    const Action *a = &r->list->actions.at[now];
+    for (int i = 0; i < r->d->offloads.n; i++) {
+        const Offload *o = &r->d->offloads.at[i];
+        if (o->chunk != a->chunk)
+            continue;
+        const bool in = a->kind == ACT_COPY_IN;
+        access_slot(r, in ? o->host : o->buffer, a->m, false, now);
+        access_slot(r, in ? o->back : o->host, a->m, true, now);
+    }
+}
+
+/* The last action of each other stream that is done before each action: what it waits for,
  * and what those before it on its stream waited for. */
 static bool find_certain(Races *r)
 {
-    int latest[2] = {NONE, NONE};
+    int latest[STREAMS][STREAMS];
+    memset(latest, 0xff, sizeof latest);
     for (int i = 0; i < r->list->actions.n; i++) {
         const Action *a = &r->list->actions.at[i];
-        int s = action_stream(a);
+        int *known = latest[action_stream(a)];
         for (int w = 0; w < a->nwaits; w++) {
             int on = r->list->waits.at[a->first_wait + w];
             if (on < 0 || on >= i) {
@@ -230,12 +252,13 @@ static bool find_certain(Races *r)
                         verify_where(r->p, r->device, r->list, i));
                 return false;
             }
-            if (action_stream(&r->list->actions.at[on]) != s && on > latest[s])
-                latest[s] = on;
+            int *last = &known[action_stream(&r->list->actions.at[on])];
+            *last = on > *last ? on : *last;
             if (r->waited_by[on] == NONE)
                 r->waited_by[on] = i;
         }
-        r->certain[i] = latest[s];
+        for (int s = 0; s < STREAMS; s++)
+            r->certain[s][i] = known[s];
     }
     return true;
 }
@@ -263,7 +286,7 @@ static void end_gpu(Races *r, int now)
 
 static void walk(Races *r)
 {
-    int last[2] = {NONE, NONE};
+    int last[STREAMS] = {NONE, NONE, NONE, NONE};
     for (int i = 0; i < r->list->actions.n; i++) {
         const Action *a = &r->list->actions.at[i];
         switch (a->kind) {
@@ -285,6 +308,10 @@ static void walk(Races *r)
         case ACT_RECV:
             access_slot(r, r->p->links.at[a->link].target.buffer, a->m, true, i);
             break;
+        case ACT_COPY_OUT:
+        case ACT_COPY_IN:
+            access_copies(r, i);
+            break;
         case ACT_ROUND:
             access_halves(r, i);
             break;
@@ -298,8 +325,9 @@ static void walk(Races *r)
                 end_gpu(r, i);
                 break;
             }
-            if (last[1] != NONE && r->certain[i] < last[1])
-                complain(r, 0, i, "ends the step before a transfer is complete;", last[1]);
+            if (r->certain[STREAM_TRANSFER][i] < last[STREAM_TRANSFER])
+                complain(r, 0, i, "ends the step before a transfer is complete;",
+                         last[STREAM_TRANSFER]);
             for (int k = 0; k < i; k++)
                 if (r->list->actions.at[k].kind == ACT_RECV && r->waited_by[k] == NONE)
                     complain(r, 0, i, "ends the step before a transfer is complete;", k);
@@ -325,8 +353,9 @@ static bool verify_list(const Program *p, int device, const ActionList *list, co
                .of_run = ARENA_ARRAY(a, Accesses, d->chunks.n * RUN_KINDS),
                .watched = ARENA_ARRAY(a, bool, d->buffers.n + 1),
                .cells = ARENA_ARRAY(a, Cell *, d->buffers.n + 1),
-               .certain = ARENA_ARRAY(a, int, list->actions.n + 1),
                .waited_by = ARENA_ARRAY(a, int, list->actions.n + 1)};
+    for (int s = 0; s < STREAMS; s++)
+        r.certain[s] = ARENA_ARRAY(a, int, list->actions.n + 1);
     for (int i = 0; i < list->actions.n; i++)
         r.waited_by[i] = NONE;
     find_accesses(&r);
@@ -334,7 +363,7 @@ static bool verify_list(const Program *p, int device, const ActionList *list, co
         int slots = d->buffers.at[b].slots;
         r.cells[b] = r.watched[b] ? ARENA_ARRAY(a, Cell, slots) : NULL;
         for (int s = 0; r.watched[b] && s < slots; s++)
-            r.cells[b][s] = (Cell){.m = -1, .writer = NONE, .reader = {NONE, NONE}};
+            r.cells[b][s] = (Cell){.m = -1, .writer = NONE, .reader = {NONE, NONE, NONE, NONE}};
     }
     if (!find_certain(&r))
         return false;

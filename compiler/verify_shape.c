@@ -31,21 +31,23 @@ static bool lies_inside(const Device *d, const Buffer *b)
     int64_t end;
     return b->size > 0 && b->stride >= b->size && b->offset >= 0 && b->ring > 0 && b->slots > 0 &&
            mul_i64(b->stride, b->ring, &end) && mul_i64(end, b->slots, &end) &&
-           add_i64(end, b->offset, &end) && end <= d->bytes;
+           add_i64(end, b->offset, &end) &&
+           end <= (b->class == BUFFER_HOST ? d->class_bytes[BUFFER_HOST] : d->bytes);
 }
 
 static void check_buffers(Ground *s, const Device *d)
 {
     int64_t bytes = 0;
     bool areas = true;
-    for (int k = 0; k < BUFFER_CLASSES; k++) {
+    for (int k = 0; k < BUFFER_HOST; k++) {
         areas = areas && d->class_bytes[k] >= 0;
         areas = areas && add_i64(bytes, d->class_bytes[k], &bytes);
     }
     require(s, areas && bytes == d->bytes, d->name, "is not of the bytes of its areas");
     for (int b = 0; b < d->buffers.n; b++) {
         const Buffer *x = &d->buffers.at[b];
-        require(s, within((int)x->class, BUFFER_KERNELS), d->name, "has a buffer of no class");
+        require(s, within((int)x->class, BUFFER_KERNELS) || x->class == BUFFER_HOST, d->name,
+                "has a buffer of no class");
         require(s,
                 x->count >= 1 && x->count <= s->p->graph->values.n && x->ring >= 1 &&
                     x->ring <= x->count && x->slots >= 1,
@@ -53,7 +55,7 @@ static void check_buffers(Ground *s, const Device *d)
         require(s, lies_inside(d, x), d->name, "has a buffer that is not inside of it");
         require(s, x->offset % BUFFER_ALIGN == 0 && x->stride % BUFFER_ALIGN == 0, d->name,
                 "has a buffer that is not aligned");
-        require(s, x->class == BUFFER_KEPT || x->slots == 1, d->name,
+        require(s, x->class == BUFFER_KEPT || x->class == BUFFER_HOST || x->slots == 1, d->name,
                 "has slots for what is of no micro-batch");
         require(s, x->class >= BUFFER_KEPT || x->ring == x->count, d->name,
                 "has weights, gradients or state that share a place");
@@ -100,6 +102,27 @@ static void check_weights(Ground *s, const Device *d)
     for (int i = 0; i < d->weights.n; i++)
         require(s, has_buffers(s, d, owned, &d->weights.at[i]), d->name,
                 "has a weight without buffers of its own");
+}
+
+static bool is_offload(const Ground *s, const Device *d, const Offload *o)
+{
+    if (!within(o->chunk, s->p->chunks.n) || !within(o->buffer, d->buffers.n) ||
+        !within(o->host, d->buffers.n) || !within(o->back, d->buffers.n))
+        return false;
+    const Buffer *x = &d->buffers.at[o->buffer], *host = &d->buffers.at[o->host],
+                 *back = &d->buffers.at[o->back];
+    return s->p->chunks.at[o->chunk].device == d - s->p->devices.at && o->buffer != o->back &&
+           x->class == BUFFER_KEPT && host->class == BUFFER_HOST && back->class == BUFFER_KEPT &&
+           x->size == host->size && x->size == back->size && x->stride == host->stride &&
+           x->stride == back->stride && x->count == host->count && x->count == back->count &&
+           x->ring == x->count && host->ring == x->ring && back->ring == x->ring;
+}
+
+static void check_offloads(Ground *s, const Device *d)
+{
+    for (int i = 0; i < d->offloads.n; i++)
+        require(s, is_offload(s, d, &d->offloads.at[i]), d->name,
+                "offloads between buffers that are not alike");
 }
 
 /* ----------------------------------------------------------------------- phases */
@@ -209,6 +232,10 @@ static bool is_action(const Program *p, int device, const Action *a)
         return l && (a->kind == ACT_SEND ? l->from : l->to) == device &&
                within(a->m, p->microbatches) && (a->m == 0 || l->kind <= LINK_GRADIENT);
     }
+    if (action_copies(a))
+        return within(a->chunk, p->chunks.n) && p->chunks.at[a->chunk].device == device &&
+               within(a->m, p->microbatches) &&
+               offload_slots(&p->devices.at[device], a->chunk).out > 0;
     return within((int)a->kind, ACT_JOIN + 1);
 }
 
@@ -248,6 +275,7 @@ bool verify_shape(const Program *p, const char *proof, FILE *to)
         const Device *x = &p->devices.at[d];
         check_buffers(&s, x);
         check_weights(&s, x);
+        check_offloads(&s, x);
         check_list(&s, d, &x->train);
         check_list(&s, d, &x->eval);
     }

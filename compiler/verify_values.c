@@ -170,6 +170,18 @@ static void cross_link(Names *n, const Action *a, int call)
         complain(n, call, "does not send what the link carries", l->value);
 }
 
+/* All tensors of a chunk's that are offloaded. */
+static void copy(Names *n, const Action *a)
+{
+    for (int i = 0; i < n->d->offloads.n; i++) {
+        const Offload *o = &n->d->offloads.at[i];
+        const bool in = a->kind == ACT_COPY_IN;
+        const int from = in ? o->host : o->buffer, to = in ? o->back : o->host;
+        for (int k = 0; k < n->d->buffers.at[from].count && o->chunk == a->chunk; k++)
+            n->holds[to][k] = n->holds[from][k];
+    }
+}
+
 /* Every rounded copy beside its weight, of one size. */
 static void round_weights(Names *n)
 {
@@ -210,6 +222,8 @@ static void execute_list(Names *n, const ActionList *list)
             round_weights(n);
         if (a->kind == ACT_SEND || a->kind == ACT_RECV)
             cross_link(n, a, i);
+        if (action_copies(a))
+            copy(n, a);
         if (a->kind != ACT_RUN)
             continue;
         n->phase = arena_printf(n->g->arena, "%d%s", a->chunk, run_name(a->run));

@@ -1,9 +1,11 @@
-/* waits.c - what orders the two streams of a device.
+/* waits.c - what orders the streams of a device.
  *
  * In:  the list of one device's actions, and how many slots its buffers have.
  * Out: the same with waits: where one stream reads what the other wrote, and where one writes
  *      over what the other has read. For links between threads none is there that another one
  *      of the device implies; for GPUs order_waits() sees to that. */
+#include <string.h>
+
 #include "communicate.h"
 
 /* Tables by [link of this device * micro-batches]. */
@@ -17,7 +19,10 @@ typedef struct {
     int *last_touch; /* last run that reads what the link brought, or NONE */
     int *made;       /* the run that makes what the link takes away */
     bool *waited;    /* [actions]: some run waits for this receive */
-    int certain[2];  /* [streams]: the last action of the other stream known to be done */
+    /* [chunks * micro-batches], of chunks that offload: */
+    int *forward, *backward;       /* the run of F; the last so far of the backward pass */
+    int *out, *in;                 /* the copies */
+    int certain[STREAMS][STREAMS]; /* the last action of each other stream known to be done */
 } Waits;
 
 static int entry_of(const Waits *t, int link, int m)
@@ -32,7 +37,7 @@ static void add_wait(Waits *t, int action, int on)
 {
     ActionList *list = t->list;
     Action *a = &list->actions.at[action];
-    int *known = &t->certain[action_stream(a)];
+    int *known = &t->certain[action_stream(a)][action_stream(&list->actions.at[on])];
     bool implied = list->actions.at[on].kind != ACT_RECV && on <= *known;
     if (implied && t->p->transfer == TRANSFER_LINKS)
         return;
@@ -60,8 +65,13 @@ static Waits make_tables(Program *p, const RunLinks *run_links, ActionList *list
                .list = list,
                .run_links = run_links,
                .local = ARENA_ARRAY(a, int, p->links.n + 1),
-               .waited = ARENA_ARRAY(a, bool, list->actions.n + 1),
-               .certain = {NONE, NONE}};
+               .waited = ARENA_ARRAY(a, bool, list->actions.n + 1)};
+    memset(t.certain, 0xff, sizeof t.certain);
+    const int copies = t.d->offloads.n ? p->chunks.n * p->microbatches : 0;
+    t.forward = new_table(a, copies);
+    t.backward = new_table(a, copies);
+    t.out = new_table(a, copies);
+    t.in = new_table(a, copies);
     int n = 0;
     for (int l = 0; l < p->links.n; l++)
         if (p->links.at[l].from == device || p->links.at[l].to == device)
@@ -102,6 +112,46 @@ static void wait_run(Waits *t, int i)
         add_wait(t, i, send);
 }
 
+static void add_known_wait(Waits *t, int action, int on)
+{
+    if (on != NONE)
+        add_wait(t, action, on);
+}
+
+/* F writes over what is copied out; the backward pass reads what comes back. */
+static void wait_for_copies(Waits *t, int i)
+{
+    const Action a = t->list->actions.at[i];
+    const OffloadSlots slots = offload_slots(t->d, a.chunk);
+    const int at = a.chunk * t->p->microbatches + a.m;
+    if (slots.out == 0)
+        return;
+    if (a.run == RUN_F) {
+        t->forward[at] = i;
+        add_known_wait(t, i, a.m >= slots.out ? t->out[at - slots.out] : NONE);
+    } else if (run_goes_back(a.run)) {
+        if (t->backward[at] == NONE)
+            add_known_wait(t, i, t->in[at]);
+        t->backward[at] = i;
+    }
+}
+
+static void wait_copy(Waits *t, int i)
+{
+    const Action a = t->list->actions.at[i];
+    const OffloadSlots slots = offload_slots(t->d, a.chunk);
+    const int at = a.chunk * t->p->microbatches + a.m;
+    if (a.kind == ACT_COPY_OUT) {
+        t->out[at] = i;
+        add_known_wait(t, i, t->forward[at]);
+        add_known_wait(t, i, a.m >= slots.host ? t->in[at - slots.host] : NONE);
+    } else {
+        t->in[at] = i;
+        add_known_wait(t, i, t->out[at]);
+        add_known_wait(t, i, a.m >= slots.back ? t->backward[at - slots.back] : NONE);
+    }
+}
+
 void add_waits(Program *p, const RunLinks *run_links, ActionList *list, int device)
 {
     Waits t = make_tables(p, run_links, list, device);
@@ -111,7 +161,12 @@ void add_waits(Program *p, const RunLinks *run_links, ActionList *list, int devi
         switch (a.kind) {
         case ACT_RUN:
             wait_run(&t, i);
+            wait_for_copies(&t, i);
             last_run = i;
+            break;
+        case ACT_COPY_OUT:
+        case ACT_COPY_IN:
+            wait_copy(&t, i);
             break;
         case ACT_SEND: {
             LinkKind kind = p->links.at[a.link].kind;

@@ -208,9 +208,11 @@ static int device_make(Trainer *t, int i, Problem *p)
     if (t->model->planned[i] != plan->bytes)
         return problem_set(p, EXIT_RUN, "%s: needs %lld bytes and was planned with %lld",
                            plan->device, (long long)plan->bytes, (long long)t->model->planned[i]);
-    if (plan->bytes < 0 || (uint64_t)plan->bytes > SIZE_MAX / 2)
-        return problem_set(p, EXIT_RUN, "%s: %lld bytes are no size", plan->device,
-                           (long long)plan->bytes);
+    const int64_t sizes[2] = {plan->bytes, plan->host_bytes};
+    for (int k = 0; k < 2; k++)
+        if (sizes[k] < 0 || (uint64_t)sizes[k] > SIZE_MAX / 2)
+            return problem_set(p, EXIT_RUN, "%s: %lld bytes are no size", plan->device,
+                               (long long)sizes[k]);
     if (t->options.trace && !trace_new(&d->trace, 200000 / t->model->nstages))
         return problem_no_memory(p, "the trace");
     return device_allocate(d, p);

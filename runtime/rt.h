@@ -43,11 +43,14 @@ struct ncclComm;
 typedef struct Stage {
     int index;    /* number of the stage, from 0 */
     char *memory; /* the device's one allocation; every buffer is an offset into it */
+    char *host;   /* MdlStage.host_bytes of the host's memory, on GPUs pinned; NULL: none */
 #ifdef MDL_CUDA
     const Gpu *gpu;        /* what kernels are given: device, compute stream, handles, scratch */
     cudaStream_t compute;  /* gpu->compute: everything but transfers, in order */
     cudaStream_t transfer; /* sends and receives, in order */
-    cudaEvent_t *event;    /* [MdlStage.events], without timing: what orders the two */
+    cudaStream_t copy_out; /* to `host`, in order; like copy_in NULL where there is none */
+    cudaStream_t copy_in;  /* and back */
+    cudaEvent_t *event;    /* [MdlStage.events], without timing: what orders the streams */
     struct ncclComm *nccl; /* the one communicator, rank = index; NULL without NCCL */
     double *squares;       /* device memory, [nweights]: squares of gradients by weight */
 #else
@@ -162,6 +165,7 @@ typedef struct {
     const char *device; /* "gpu[0]" */
     const char *layers; /* for people: "conv1 ... h.3" */
     int64_t bytes;      /* of the one allocation, as the stage's own file lays it out */
+    int64_t host_bytes; /* of Stage.host */
 #ifdef MDL_CUDA
     int gpu;                             /* CUDA's number of the device */
     int events;                          /* how many the stage needs */

@@ -59,6 +59,10 @@ static int memory_open(Device *d)
     OPEN(cudaMalloc(&memory, (size_t)d->plan->bytes));
     s->memory = memory;
     s->squares = (double *)(void *)(s->memory + d->plan->squares);
+    void *host = NULL;
+    if (d->plan->host_bytes > 0)
+        OPEN(cudaMallocHost(&host, (size_t)d->plan->host_bytes));
+    s->host = host;
     return MDL_OK;
 }
 
@@ -67,6 +71,10 @@ static int streams_open(Device *d)
     Stage *s = &d->stage;
     OPEN(cudaStreamCreateWithFlags(&s->compute, cudaStreamNonBlocking));
     OPEN(cudaStreamCreateWithFlags(&s->transfer, cudaStreamNonBlocking));
+    if (s->host) {
+        OPEN(cudaStreamCreateWithFlags(&s->copy_out, cudaStreamNonBlocking));
+        OPEN(cudaStreamCreateWithFlags(&s->copy_in, cudaStreamNonBlocking));
+    }
     for (; d->own->events < d->plan->events; d->own->events++)
         OPEN(cudaEventCreateWithFlags(&s->event[d->own->events], cudaEventDisableTiming));
     return MDL_OK;
@@ -214,6 +222,10 @@ int device_collect(Device *d)
     samples_prepare(d);
     TRY(gpu_wait(s, s->compute));
     TRY(gpu_wait(s, s->transfer));
+    if (s->copy_out)
+        TRY(gpu_wait(s, s->copy_out));
+    if (s->copy_in)
+        TRY(gpu_wait(s, s->copy_in));
     TRY(clock_resolve(d));
     return reports_collect(d);
 }
@@ -232,8 +244,10 @@ void device_close(Device *d)
     s->nccl = NULL;
     if (s->compute)
         gpu_note((int)cudaStreamSynchronize(s->compute));
-    if (s->transfer)
-        gpu_note((int)cudaStreamSynchronize(s->transfer));
+    const cudaStream_t streams[] = {s->transfer, s->copy_out, s->copy_in};
+    for (int i = 0; i < 3; i++)
+        if (streams[i])
+            gpu_note((int)cudaStreamSynchronize(streams[i]));
     team_free(d->team);
 }
 
@@ -253,8 +267,12 @@ void device_free(Device *d)
         (void)cublasDestroy(own->gpu.blas);
     for (int i = 0; i < own->events; i++)
         gpu_note((int)cudaEventDestroy(s->event[i]));
-    if (s->transfer)
-        gpu_note((int)cudaStreamDestroy(s->transfer));
+    const cudaStream_t streams[] = {s->transfer, s->copy_out, s->copy_in};
+    for (int i = 0; i < 3; i++)
+        if (streams[i])
+            gpu_note((int)cudaStreamDestroy(streams[i]));
+    if (s->host)
+        gpu_note((int)cudaFreeHost(s->host));
     if (s->compute)
         gpu_note((int)cudaStreamDestroy(s->compute));
     if (s->memory)

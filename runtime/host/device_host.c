@@ -4,6 +4,7 @@
  * the thread. Spans are the memory itself.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -52,6 +53,10 @@ int device_allocate(Device *d, Problem *p)
     d->stage.memory = memory;
     if (mapped >= HUGE_FROM)
         madvise(memory, mapped, MADV_HUGEPAGE); /* advice: its failure changes nothing */
+    const size_t host = (size_t)d->plan->host_bytes;
+    d->stage.host = host ? aligned_alloc(64, (host + 63) / 64 * 64) : NULL;
+    if (host && !d->stage.host)
+        return problem_no_memory(p, "what is offloaded");
     return MDL_OK;
 }
 
@@ -90,6 +95,7 @@ void device_free(Device *d)
 {
     if (d->stage.memory)
         munmap(d->stage.memory, bytes_mapped(d));
+    free(d->stage.host);
 }
 
 int span_open(Span *span, Device *d, int64_t offset, int64_t bytes, unsigned use, Problem *p)

@@ -3,7 +3,7 @@
  * In:  a Program; what it has to come to; a machine; a seed.
  * Out: whether this interleaving comes to that, or hangs, or goes wrong.
  *
- * A device has up to three agents: a host thread and two streams. Whoever can go on by one call,
+ * A device has a host thread and its streams for agents. Whoever can go on by one call,
  * copy or wait may be the next to do so. Half of the interleavings draw lots every time. The others
  * give every agent a rank, and the first in rank that can go on does; now and then one gets a new
  * rank. So the last in rank lags behind as far as waits allow, which finds what lots seldom find
@@ -116,6 +116,10 @@ static bool compute_on(Machine *x, int d, const Action *a, Head *h)
 {
     if (a->kind == ACT_RUN)
         return run_on(x, d, a, h);
+    if (action_copies(a)) {
+        machine_offload(x, d, a);
+        return true;
+    }
     if (a->kind >= ACT_ALL_REDUCE)
         machine_fail(x, d, "does what nobody prints");
     machine_whole(x, d, a->kind, h->step);
@@ -145,12 +149,20 @@ static bool meet(Machine *x, int d, Head *h)
     return true;
 }
 
+static bool is_idle(const Machine *x, int d)
+{
+    bool idle = true;
+    for (int s = 0; s < STREAMS; s++)
+        idle = idle && x->ended[s][d] == x->queued[s][d];
+    return idle;
+}
+
 /* May a device begin the step? Training steps follow each other without a meeting; a command ends
  * for all devices together. */
 static bool may_begin(const Machine *x, const Head *heads, int step)
 {
     for (int e = 0; e < x->D && step == STEP_EVAL; e++) {
-        bool idle = x->ended[0][e] == x->queued[0][e] && x->ended[1][e] == x->queued[1][e];
+        bool idle = is_idle(x, e);
         bool through = heads[e].at >= machine_list(x, e, heads[e].step)->actions.n;
         bool ended = through && (idle || x->kind == MACHINE_STREAMS);
         if (heads[e].step < step - 1 || (heads[e].step == step - 1 && !ended))
@@ -178,7 +190,7 @@ static bool next_step(Machine *x, Head *heads, int d)
 /* The next wait of an action for a message. 0: not yet; 1: done; 2: there is none left. */
 static int await_next(Machine *x, int d, const ActionList *list, const Action *a, Head *h)
 {
-    while (action_stream(a) == 0 && !h->begun && h->part < a->nwaits) {
+    while (action_stream(a) == STREAM_COMPUTE && !h->begun && h->part < a->nwaits) {
         int on = list->waits.at[a->first_wait + h->part], n;
         if (on < 0 || on >= list->actions.n || list->actions.at[on].kind != ACT_RECV) {
             h->part++;
@@ -258,7 +270,7 @@ static bool head_ready(Machine *x, int d, int s)
     Head *h = &x->stream[s][d];
     for (;;) {
         const ActionList *list = list_at(x, d, h);
-        while (h->at < list->actions.n && action_stream(&list->actions.at[h->at]) != s)
+        while (h->at < list->actions.n && (int)action_stream(&list->actions.at[h->at]) != s)
             next_action(h);
         if (h->at < list->actions.n)
             break;
@@ -301,6 +313,16 @@ static bool compute_stream(Machine *x, int d)
     if (!meets && !compute_on(x, d, a, h))
         return true;
     finish(x, d, 0);
+    return true;
+}
+
+static bool copy_stream(Machine *x, int d, int s)
+{
+    if (!head_ready(x, d, s))
+        return false;
+    const Head *h = &x->stream[s][d];
+    machine_offload(x, d, &list_at(x, d, h)->actions.at[h->at]);
+    finish(x, d, s);
     return true;
 }
 
@@ -430,8 +452,7 @@ static bool host_on(Machine *x, int d)
     Head *h = &x->host[d];
     const ActionList *list = list_at(x, d, h);
     if (h->at >= list->actions.n) {
-        bool idle = x->ended[0][d] == x->queued[0][d] && x->ended[1][d] == x->queued[1][d];
-        return idle && next_step(x, x->host, d);
+        return is_idle(x, d) && next_step(x, x->host, d);
     }
     const Action *a = &list->actions.at[h->at];
     if (!h->begun) {
@@ -450,12 +471,14 @@ static bool host_on(Machine *x, int d)
 
 static bool agent_on(Machine *x, int agent)
 {
-    int d = agent / 3, role = agent % 3;
+    int d = agent / (1 + STREAMS), role = agent % (1 + STREAMS);
     if (x->kind == MACHINE_THREADS)
         return role == 0 && thread_on(x, d);
     if (role == 0)
         return x->kind != MACHINE_STREAMS && host_on(x, d);
-    return role == 1 ? compute_stream(x, d) : transfer_stream(x, d);
+    return role == 1 + STREAM_COMPUTE    ? compute_stream(x, d)
+           : role == 1 + STREAM_TRANSFER ? transfer_stream(x, d)
+                                         : copy_stream(x, d, role - 1);
 }
 
 /* All lists have been gone through, and no message is left over. */
@@ -463,12 +486,12 @@ static void check_end(Machine *x)
 {
     for (int d = 0; d < x->D; d++) {
         bool ended = true;
-        for (int s = 0; s < 2; s++) {
+        for (int s = 0; s < STREAMS; s++) {
             const Head *h = x->kind == MACHINE_THREADS ? &x->host[d] : &x->stream[s][d];
             const ActionList *list = list_at(x, d, h);
             int at = h->at;
             while (x->kind != MACHINE_THREADS && at < list->actions.n &&
-                   action_stream(&list->actions.at[at]) != s)
+                   (int)action_stream(&list->actions.at[at]) != s)
                 at++;
             ended = ended && h->step + 1 == STEPS && at >= list->actions.n;
         }
@@ -489,8 +512,8 @@ static void check_end(Machine *x)
 
 static void execute(Machine *x)
 {
-    enum { MOST = 96 };
-    int rank[MOST], n = 3 * x->D;
+    enum { MOST = 160 };
+    int rank[MOST], n = (1 + STREAMS) * x->D;
     bool lots = machine_draw(x, 2);
     for (int i = 0; i < n; i++) {
         int k = machine_draw(x, i + 1);

@@ -48,12 +48,14 @@ struct Machine {
     Turns *turns;           /* [chunks * RUN_KINDS] */
     Cell **memory, **fresh; /* [devices][cells]; what is there at the beginning */
     int64_t *cells;         /* [devices] */
+    Cell **away;            /* [devices][away_cells]: what is offloaded */
+    int64_t *away_cells;    /* [devices] */
     LinkState *links;
-    Head *host, *stream[2];    /* [devices] */
-    int *queued[2], *ended[2]; /* [devices]: actions of each stream, of all steps */
-    bool *done[STEPS];         /* [devices * longest] */
-    int *message[STEPS];       /* [devices * longest]: of a send or receive, or NO_MESSAGE */
-    int *taken[STEPS];         /* [devices * takes]: message that a take waits for */
+    Head *host, *stream[STREAMS];          /* [devices] */
+    int *queued[STREAMS], *ended[STREAMS]; /* [devices]: actions of each stream, of all steps */
+    bool *done[STEPS];                     /* [devices * longest] */
+    int *message[STEPS]; /* [devices * longest]: of a send or receive, or NO_MESSAGE */
+    int *taken[STEPS];   /* [devices * takes]: message that a take waits for */
     int longest, most_takes;
     int *clips;                                 /* [devices]: meetings that it has come to */
     Name *squares, scale[STEPS], *device_scale; /* [weights]; of each meeting; [devices] */
@@ -84,6 +86,8 @@ void machine_whole(Machine *x, int device, ActionKind kind, int step);
 /* Where a link's tensor is for micro-batch m; false: nowhere. */
 bool machine_place(Machine *x, int device, const Ref *r, int m, int64_t *at);
 void machine_copy(Machine *x, int from, int64_t source, int to, int64_t target, int64_t bytes);
+/* All that a chunk offloads, one way. */
+void machine_offload(Machine *x, int device, const Action *a);
 Cell *machine_cells(Machine *x, int device, int64_t at, int64_t bytes);
 
 /* What is in memory at the beginning, and in the end. */

@@ -28,12 +28,16 @@ static void make_tables(Machine *x)
     x->memory = ARENA_ARRAY(a, Cell *, x->D);
     x->fresh = ARENA_ARRAY(a, Cell *, x->D);
     x->cells = ARENA_ARRAY(a, int64_t, x->D);
+    x->away = ARENA_ARRAY(a, Cell *, x->D);
+    x->away_cells = ARENA_ARRAY(a, int64_t, x->D);
     for (int d = 0; d < x->D; d++) {
         const Device *dev = &p->devices.at[d];
         bool gpu = p->transfer != TRANSFER_LINKS;
         int64_t bytes = gpu && dev->squares < dev->bytes ? dev->squares : dev->bytes;
         x->cells[d] = bytes > 0 ? bytes / CELL : 0;
         x->memory[d] = ARENA_ARRAY(a, Cell, x->cells[d] + 1);
+        x->away_cells[d] = dev->class_bytes[BUFFER_HOST] / CELL;
+        x->away[d] = ARENA_ARRAY(a, Cell, x->away_cells[d] + 1);
         for (int step = 0; step < STEPS; step++) {
             const ActionList *list = machine_list(x, d, step);
             x->longest = list->actions.n > x->longest ? list->actions.n : x->longest;
@@ -61,7 +65,7 @@ Machine *machine_new(Arena *a, const Program *p, const Results *wanted, MachineK
     x->report = ARENA_ARRAY(a, Name, p->graph->metrics.n + 1);
     x->parcels = arena_alloc(a, sizeof *x->parcels * (size_t)(x->D * x->D));
     x->parcel = ARENA_ARRAY(a, int, x->D * x->D);
-    for (int s = 0; s < 2; s++) {
+    for (int s = 0; s < STREAMS; s++) {
         x->stream[s] = ARENA_ARRAY(a, Head, x->D);
         x->queued[s] = ARENA_ARRAY(a, int, x->D);
         x->ended[s] = ARENA_ARRAY(a, int, x->D);
@@ -89,7 +93,7 @@ void machine_begin(Machine *x, uint64_t seed)
     memset(x->scale, 0, sizeof x->scale);
     memset(x->squares, 0, sizeof *x->squares * (size_t)x->p->graph->weights.n);
     memset(x->report, 0, sizeof *x->report * (size_t)(x->p->graph->metrics.n + 1));
-    for (int s = 0; s < 2; s++) {
+    for (int s = 0; s < STREAMS; s++) {
         memset(x->stream[s], 0, sizeof *x->stream[s] * D);
         memset(x->queued[s], 0, sizeof *x->queued[s] * D);
         memset(x->ended[s], 0, sizeof *x->ended[s] * D);
@@ -100,6 +104,8 @@ void machine_begin(Machine *x, uint64_t seed)
         x->links[l].posted = x->links[l].sent = x->links[l].waited = 0;
     for (int i = 0; i < x->D * x->D; i++)
         x->parcel[i] = x->parcels[i].n = 0;
-    for (int d = 0; d < x->D; d++)
+    for (int d = 0; d < x->D; d++) {
         memcpy(x->memory[d], x->fresh[d], sizeof(Cell) * (size_t)x->cells[d]);
+        memset(x->away[d], 0, sizeof(Cell) * (size_t)x->away_cells[d]);
+    }
 }

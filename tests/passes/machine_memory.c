@@ -226,6 +226,31 @@ void machine_copy(Machine *x, int from, int64_t source, int to, int64_t target, 
         memmove(t, s, sizeof *t * (size_t)parts_of(bytes));
 }
 
+void machine_offload(Machine *x, int device, const Action *a)
+{
+    const Device *d = &x->p->devices.at[device];
+    bool any = false;
+    for (int i = 0; i < d->offloads.n; i++) {
+        const Offload *o = &d->offloads.at[i];
+        if (o->chunk != a->chunk)
+            continue;
+        const bool in = a->kind == ACT_COPY_IN;
+        const Buffer *here = &d->buffers.at[in ? o->back : o->buffer];
+        const int64_t bytes = here->stride * here->ring;
+        const int64_t far = buffer_address(&d->buffers.at[o->host], a->m, 0);
+        Cell *near = machine_cells(x, device, buffer_address(here, a->m, 0), bytes);
+        any = true;
+        if (far < 0 || far / CELL + parts_of(bytes) > x->away_cells[device])
+            machine_fail(x, device, "offloads to where the host has no memory");
+        else if (near && in)
+            memcpy(near, x->away[device] + far / CELL, sizeof *near * (size_t)parts_of(bytes));
+        else if (near)
+            memcpy(x->away[device] + far / CELL, near, sizeof *near * (size_t)parts_of(bytes));
+    }
+    if (!any)
+        machine_fail(x, device, "copies what no chunk of its own offloads");
+}
+
 /* ------------------------------------------------------------- beginning and end */
 
 /* Weights and state have their initial values, by their names; nothing else is anything. */

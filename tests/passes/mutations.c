@@ -54,6 +54,7 @@ Program *program_copy(Arena *a, const Program *p)
         Device *d = &q->devices.at[i];
         COPY(a, &d->buffers);
         COPY(a, &d->weights);
+        COPY(a, &d->offloads);
         copy_list(a, &d->train);
         copy_list(a, &d->eval);
         for (int w = 0; w < d->weights.n; w++) {
@@ -360,6 +361,48 @@ static bool change_weight(Mutation *u)
     }
 }
 
+/* --------------------------------------------------------------------- offloads */
+
+/* What a copy is of, or which it is. */
+static bool change_copy(Mutation *u)
+{
+    Device *d = &u->p->devices.at[mutation_draw(u, u->p->devices.n)];
+    if (d->offloads.n == 0)
+        return false;
+    const int n = mutation_draw(u, d->offloads.n), how = mutation_draw(u, 7);
+    Offload *o = &d->offloads.at[n];
+    u->what = arena_printf(u->arena, "offload %d of %s, way %d", n, d->name, how);
+    switch (how) {
+    case 0:
+        return set_buffer(&o->buffer, draw_of_class(u, d, BUFFER_KEPT));
+    case 1:
+        return set_buffer(&o->host, draw_of_class(u, d, BUFFER_HOST));
+    case 2:
+        return set_buffer(&o->back, draw_of_class(u, d, BUFFER_KEPT));
+    case 3:
+        d->offloads.at[n] = d->offloads.at[--d->offloads.n];
+        return true;
+    case 4:
+        return set_buffer(&o->chunk, d->chunks.at[mutation_draw(u, d->chunks.n)]);
+    default:
+        break;
+    }
+    for (int tries = 0; tries < 40; tries++) {
+        Action *a = &d->train.actions.at[mutation_draw(u, d->train.actions.n)];
+        if (!action_copies(a))
+            continue;
+        const int m = mutation_draw(u, u->p->microbatches);
+        if (how == 5)
+            a->kind = a->kind == ACT_COPY_OUT ? ACT_COPY_IN : ACT_COPY_OUT;
+        else if (m == a->m)
+            continue;
+        else
+            a->m = m;
+        return true;
+    }
+    return false;
+}
+
 /* ------------------------------------------------------------------------ kinds */
 
 static bool do_two(Mutation *u);
@@ -390,6 +433,7 @@ static const struct {
              {"another name", change_name},
              {"another link", change_link},
              {"another weight", change_weight},
+             {"another copy", change_copy},
              {"two of these", do_two}};
 
 int mutation_kinds(void)

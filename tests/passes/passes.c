@@ -43,6 +43,7 @@ static Compiled compile(bool gpu, const char *path, const char *const *defines,
     if (gpu && !program_for_gpus(p, c.diag))
         return c;
     ScheduleKind kind = c.model->settings.parallel.schedule;
+    offload(p, c.diag);
     const SlotList *eval = schedule(p, kind, true);
     communicate(p, schedule_train(p, eval), eval);
     if (gpu)

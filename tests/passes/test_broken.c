@@ -24,7 +24,7 @@ typedef struct {
 
 typedef struct {
     Tally kind[MOST_KINDS];
-    int valid, holes;
+    int valid, holes, offloads;
 } Count;
 
 static bool all_proved(const Program *p, FILE *to)
@@ -129,6 +129,32 @@ static void try_models(int each, Count *count)
             }
 }
 
+/* What is kept is in the host's memory meanwhile. */
+static void try_offloads(int each, Count *count)
+{
+    static const char *const models[] = {RUN_MODELS "/mlp.mdl", RUN_MODELS "/unet.mdl",
+                                         RUN_MODELS "/tied.mdl"};
+    static const char *const splits[][3] = {{"parts=4", "gpus=4", NULL},
+                                            {"parts=4", "gpus=2", NULL}};
+    static const char *const orders[] = {"parallel.schedule=gpipe", "parallel.schedule=zb_h2",
+                                         "parallel.schedule=interleaved"};
+    uint64_t seed = 2000000;
+    for (int m = 0; m < 3; m++)
+        for (int s = 0; s < 3; s++)
+            for (int k = 0; k < 3; k++) {
+                const char *sets[] = {orders[s], "parallel.offload=activations",
+                                      "devices.host_link=1 GB/s", transfers[k], NULL};
+                Compiled c = compile_for(k > 0, models[m], splits[(s + k) % 2], sets);
+                char name[256];
+                snprintf(name, sizeof name, "%s, offloaded, %s, %s", models[m], sets[0],
+                         k ? transfers[k] : "links");
+                assert_non_null(c.program);
+                for (int d = 0; d < c.program->devices.n; d++)
+                    count->offloads += c.program->devices.at[d].offloads.n;
+                try_program(&c, name, each, seed++, count);
+            }
+}
+
 static int print_count(const Count *count, bool all)
 {
     Tally sum = {0};
@@ -151,6 +177,8 @@ static void test_what_goes_wrong_is_refused(void **state)
     Count count = {0};
     try_random(0, 35, 40, &count);
     try_models(12, &count);
+    try_offloads(50, &count);
+    assert_in_range(count.offloads, 50, 1000000);
     assert_in_range(print_count(&count, false), 1000, 1000000);
     for (int k = 0; k < mutation_kinds(); k++) {
         if (count.kind[k].wrong == 0)
@@ -188,9 +216,11 @@ static void refuse_in_list(const Compiled *c, ActionList *list)
         Action *a = &list->actions.at[i];
         if (a->kind == ACT_RUN)
             refuse_number(c, &a->chunk);
-        if (action_stream(a) == 1)
+        if (action_stream(a) == STREAM_TRANSFER)
             refuse_number(c, &a->link);
-        if (a->kind == ACT_RUN || action_stream(a) == 1)
+        if (action_copies(a))
+            refuse_number(c, &a->chunk);
+        if (a->kind == ACT_RUN || action_stream(a) != STREAM_COMPUTE)
             refuse_number(c, &a->m);
         if (a->nwaits)
             refuse_number(c, &list->waits.at[a->first_wait]);
