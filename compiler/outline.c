@@ -189,7 +189,8 @@ static void find_flows(Outline *o, const int *unit)
     const Graph *g = o->model->graph;
     const bool *trained = find_trained(o);
     int *flow = ARENA_ARRAY(o->arena, int, g->values.n + 1); /* 1 + number, by root */
-    bool *kept = ARENA_ARRAY(o->arena, bool, g->values.n + 1);
+    bool *late = ARENA_ARRAY(o->arena, bool, g->values.n + 1);
+    int *keeper = ARENA_ARRAY(o->arena, int, g->values.n + 1); /* 1 + unit, by root */
     for (OpId i = 0; i < g->ops.n; i++) {
         if (i < o->nforward && !has_work(o, i))
             continue;
@@ -197,16 +198,15 @@ static void find_flows(Outline *o, const int *unit)
             const ValueId v = g->ops.at[i].in[k] == NONE ? NONE : root_of(g, g->ops.at[i].in[k]);
             const OpId def = v == NONE ? NONE : g->values.at[v].def;
             if (def >= o->nforward && g->ops.at[i].phase == PHASE_W &&
-                g->ops.at[def].phase == PHASE_B && !kept[v]) {
+                g->ops.at[def].phase == PHASE_B && !late[v]) {
                 o->units.at[unit[def]].late += round_up(bytes_of(o, v), BUFFER_ALIGN);
-                kept[v] = true;
+                late[v] = true;
             }
             if (def == NONE || def >= o->nforward)
                 continue;
             if (i >= o->nforward) {
-                if (!kept[v])
-                    o->units.at[unit[def]].kept += round_up(bytes_of(o, v), BUFFER_ALIGN);
-                kept[v] = true;
+                if (!keeper[v] || unit[i] + 1 < keeper[v])
+                    keeper[v] = unit[i] + 1;
                 continue;
             }
             if (unit[def] == unit[i])
@@ -231,6 +231,10 @@ static void find_flows(Outline *o, const int *unit)
             f->readers[f->nreaders++] = unit[i];
         }
     }
+    /* a device that only sends a tensor keeps none */
+    for (ValueId v = 0; v < g->values.n; v++)
+        if (keeper[v])
+            o->units.at[keeper[v] - 1].kept += round_up(bytes_of(o, v), BUFFER_ALIGN);
     double *delta = ARENA_ARRAY(o->arena, double, o->units.n + 2), alive = 0;
     for (int f = 0; f < o->flows.n; f++) {
         const Flow *x = &o->flows.at[f];
@@ -537,6 +541,14 @@ Outlook outline_look(const Outline *o, const int *piece)
         bytes[d] += (double)o->units.at[u].fixed +
                     (double)o->units.at[u].kept * held_there(&l, &pace, c) +
                     (double)o->units.at[u].late * pace.waiting[c];
+        if (u > 0 && piece[u] != piece[u - 1]) {
+            const int before = l.program.chunks.at[l.chunk_of[u - 1]].device;
+            const double slots = CROSSING_SLOTS * o->units.at[u].crossing;
+            bytes[d] += before == d ? 0 : slots;
+            bytes[before] += before == d ? 0 : slots;
+        }
+    }
+    for (int d = 0; d < l.program.devices.n; d++) {
         out.bytes = bytes[d] > out.bytes ? bytes[d] : out.bytes;
     }
     arena_free(none.arena);

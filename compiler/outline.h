@@ -14,7 +14,7 @@ typedef struct {
     /* Seconds of one micro-batch: forward, gradients of results, gradients of weights. */
     double forward, inward, weights;
     double update;   /* seconds of the optimizer for the weights first used here */
-    double crossing; /* bytes of one sample that are alive before this unit */
+    double crossing; /* bytes of a micro-batch that are alive before this unit */
     int64_t fixed;   /* bytes of those weights, with gradients, state and rounded copies */
     int64_t kept;    /* bytes of a micro-batch that the backward pass reads again */
     int64_t late;    /* bytes of a micro-batch that the backward pass makes for the weights alone */
@@ -50,6 +50,9 @@ Outline *outline_make(Arena *a, Model *m);
 
 /* Takes devices, schedule and chunks from the settings of its model once more. */
 void outline_shape(Outline *o);
+
+/* Slots that a cut takes for what crosses it, on either side: two for messages one way, two back. */
+enum { CROSSING_SLOTS = 4 };
 
 /* What a way of cutting would come to. Seconds are never more than those of the plan: messages
  * begin when they can, and wait for nobody. Bytes are an estimate. */

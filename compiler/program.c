@@ -38,7 +38,10 @@ const char *schedule_kind_name(ScheduleKind k)
 const char *program_schedule_name(Arena *a, const Program *p)
 {
     const Parallel *s = &p->model->settings.parallel;
-    return s->file ? arena_printf(a, "from %s", s->file->name) : schedule_kind_name(s->schedule);
+    const char *name = schedule_kind_name(s->schedule);
+    return s->file ? arena_printf(a, "from %s", s->file->name)
+           : s->searched && s->schedule != SCHEDULE_SEARCHED ? arena_printf(a, "%s, searched", name)
+                                                             : name;
 }
 
 bool schedule_splits(ScheduleKind k)

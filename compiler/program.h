@@ -260,7 +260,8 @@ const char *run_name(RunKind kind); /* "F" */
 const char *buffer_class_name(BufferClass c);
 const char *schedule_kind_name(ScheduleKind k);   /* "1f1b" */
 const char *recompute_kind_name(RecomputeKind k); /* "full" */
-/* "1f1b", or "from FILE" as that was given; in the arena. */
+/* "1f1b", "1f1b, searched" where the search ended there, or "from FILE" as that was given; in the
+ * arena. */
 const char *program_schedule_name(Arena *a, const Program *p);
 bool schedule_splits(ScheduleKind k); /* the backward pass is in two, I and W */
 

@@ -23,6 +23,8 @@ enum {
     FEW_CHOICES = 100,    /* all are tried */
     MOST_TRIES = 400,     /* to make the best plan better */
     MOST_EFFORT = 400000, /* steps of a plan (Split.effort), for as many rounds as above */
+    MOST_SPENT = 4000000, /* steps of all plans to make the best one better */
+    ORDERS = 50,          /* plans that one with a searched order takes, about */
     BUCKETS = 1024        /* of the bytes that are to be saved */
 };
 
@@ -47,6 +49,7 @@ typedef struct {
     Plan best;
     bool found;
     int tries;
+    double spent;
 } Chooser;
 
 /* ----------------------------------------------------------------------------- layers */
@@ -435,6 +438,11 @@ static int find_kinds(const Chooser *c, Arena *a, int *layer)
     return n;
 }
 
+static bool is_searched(const Chooser *c)
+{
+    return c->model->settings.parallel.schedule == SCHEDULE_SEARCHED;
+}
+
 /* Sets layers i and j (which may be one) to levels; true where that is the best plan now. */
 static bool try_levels(Chooser *c, int i, int level_i, int j, int level_j)
 {
@@ -444,7 +452,13 @@ static bool try_levels(Chooser *c, int i, int level_i, int j, int level_j)
     levels[i] = (unsigned char)level_i;
     levels[j] = (unsigned char)level_j;
     c->tries++;
+    c->spent += c->best.effort * (is_searched(c) ? ORDERS : 1);
     return consider(c, levels, &p) && memcmp(levels, c->levels, (size_t)c->nlayers) == 0;
+}
+
+static bool may_try(const Chooser *c)
+{
+    return c->tries < MOST_TRIES && c->spent < MOST_SPENT;
 }
 
 /* The first change of one layer, or of two, that makes the best plan better. */
@@ -455,18 +469,18 @@ static bool improve(Chooser *c)
     const int n = find_kinds(c, scratch, layer);
     bool better = false;
     for (int i = 0; i < n && !better; i++)
-        for (int k = 0; k < RECOMPUTE_LEVELS && !better && c->tries < MOST_TRIES; k++)
+        for (int k = 0; k < RECOMPUTE_LEVELS && !better && may_try(c); k++)
             if (k != c->levels[layer[i]])
                 better = try_levels(c, layer[i], k, layer[i], k);
     for (int i = 0; i < n && !better; i++)
         for (int j = i + 1; j < n && !better; j++)
             for (int k = 0; k < RECOMPUTE_LEVELS * RECOMPUTE_LEVELS && !better; k++) {
                 const int a = k / RECOMPUTE_LEVELS, b = k % RECOMPUTE_LEVELS;
-                if (c->tries < MOST_TRIES && a != c->levels[layer[i]] && b != c->levels[layer[j]])
+                if (may_try(c) && a != c->levels[layer[i]] && b != c->levels[layer[j]])
                     better = try_levels(c, layer[i], a, layer[j], b);
             }
     arena_free(scratch);
-    return better && c->tries < MOST_TRIES;
+    return better && may_try(c);
 }
 
 /* How many choices there are, as far as they are few. */
@@ -503,7 +517,7 @@ static void choose_levels(Chooser *c)
             memset(c->levels, RECOMPUTE_ALL, (size_t)c->nlayers);
         return;
     }
-    const int rounds = free.effort > MOST_EFFORT ? 3 : MOST_ROUNDS;
+    const int rounds = free.effort * (is_searched(c) ? ORDERS : 1) > MOST_EFFORT ? 3 : MOST_ROUNDS;
     learn(c, &free, levels);
     for (int i = 0; i < rounds; i++) {
         memcpy(before, levels, (size_t)c->nlayers);

@@ -203,7 +203,10 @@ static SlotList *simulate(Arena *a, const Program *p, const SchedulePacer *pacer
 
 /* --------------------------------------------------------------------- the orders */
 
-typedef VEC(SlotList *) Orders;
+typedef struct {
+    VEC(SlotList *) lists;
+    int named; /* the first of them are those of the named schedules */
+} Orders;
 
 /* Each backward run as a whole: W directly behind its I. */
 static SlotList *joined(const Program *p, int warm)
@@ -224,12 +227,13 @@ static Orders find_orders(const Program *p)
     for (size_t k = 0; k < sizeof named / sizeof *named; k++) {
         SlotList *lists = schedule(p, named[k], false);
         if (schedule_ends(p, lists))
-            VEC_PUSH(a, &out, lists);
+            VEC_PUSH(a, &out.lists, lists);
     }
     if (p->chunks.n == D) {
-        VEC_PUSH(a, &out, joined(p, 0));
-        VEC_PUSH(a, &out, joined(p, M));
+        VEC_PUSH(a, &out.lists, joined(p, 0));
+        VEC_PUSH(a, &out.lists, joined(p, M));
     }
+    out.named = out.lists.n;
     const SchedulePacer *pacer = schedule_pacer(a, p, false);
     const int held[] = {D, D, D + (D - 1) / 2, 2 * D - 1, M};
     double runs = 0;
@@ -245,7 +249,7 @@ static Orders find_orders(const Program *p)
             SlotList *lists = simulate(scratch, p, pacer, rule);
             arena_free(scratch);
             if (lists)
-                VEC_PUSH(a, &out, lists);
+                VEC_PUSH(a, &out.lists, lists);
         }
     return out;
 }
@@ -352,27 +356,30 @@ static SlotList *search(Program *p, const SlotList *eval)
 {
     const Orders orders = find_orders(p);
     const int64_t memory = p->model->settings.devices.memory;
-    Ranked *sorted = ARENA_ARRAY(p->graph->arena, Ranked, orders.n);
-    for (int i = 0; i < orders.n; i++) {
+    Ranked *sorted = ARENA_ARRAY(p->graph->arena, Ranked, orders.lists.n);
+    for (int i = 0; i < orders.lists.n; i++) {
         Arena *scratch = arena_new();
-        const Pace pace = schedule_pace(scratch, p, orders.at[i]);
-        sorted[i] = (Ranked){orders.at[i], pace.complete ? longest(p, &pace) : INFINITY, i,
+        const Pace pace = schedule_pace(scratch, p, orders.lists.at[i]);
+        sorted[i] = (Ranked){orders.lists.at[i], pace.complete ? longest(p, &pace) : INFINITY, i,
                              may_fit(p, &pace)};
         arena_free(scratch);
     }
-    qsort(sorted, (size_t)orders.n, sizeof *sorted, by_period);
+    qsort(sorted, (size_t)orders.lists.n, sizeof *sorted, by_period);
     SlotList *best = sorted[0].lists;
     double shortest = INFINITY, runs = 0;
     int64_t least = INT64_MAX;
-    for (int i = 0; i < orders.n; i++) {
+    for (int i = 0; i < orders.lists.n; i++) {
         double period;
         int64_t bytes;
         const bool found = isfinite(shortest) && (memory == 0 || least <= memory);
         if (found && sorted[i].fits && sorted[i].period >= shortest)
             continue;
-        if ((runs += count_runs(p)) > MOST_TRIED && i > 0 &&
-            (memory == 0 || found || !sorted[i].fits))
-            break;
+        if ((runs += count_runs(p)) > MOST_TRIED && i > 0) {
+            if (memory == 0 || found)
+                break;
+            if (!sorted[i].fits && sorted[i].number >= orders.named)
+                continue;
+        }
         if (!try_order(p, sorted[i].lists, eval, &period, &bytes))
             continue;
         const bool fits = memory == 0 || bytes <= memory;

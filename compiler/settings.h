@@ -50,6 +50,7 @@ typedef struct {
 typedef struct {
     ScheduleKind schedule;
     int64_t microbatch; /* 0: the default, batch over 4 times the stages, at least 1 */
+    bool searched;      /* the schedule is one that the search has found to be the best */
     int chunks;         /* of each device, where the model places nothing; 0: the schedule's own */
     SplitGoal split;
     bool nccl; /* GPUs: messages go through NCCL instead of copies between peers */

@@ -35,7 +35,8 @@ enum {
     MOST_PLACES = 1000000,   /* units placed in the search */
     MOST_LOOKED = 3000000,   /* runs walked in looks */
     MOST_ATTEMPTED = 400000, /* operations lowered and actions ordered in attempts */
-    MOST_WAYS = 300          /* remembered */
+    MOST_UNFIT = 24, /* plans that do not fit, one after the other, where each is much work */
+    MOST_WAYS = 300  /* remembered */
 };
 
 static const double EQUAL = 1 + 1e-9;
@@ -64,10 +65,14 @@ typedef struct {
     double *load;  /* [pieces], in the search [devices]: seconds of a micro-batch, or fixed bytes */
     double *space; /* [devices]: fixed bytes */
     double limit;  /* a way that needs more is no better than one that is known */
+    double slack;  /* bytes that plans were seen to need besides what their looks said */
     Way ways[MOST_WAYS];
     int nways;
-    double places, looked;
-    bool stopped; /* some way was not looked at */
+    double places, looked, most_looked;
+    const int *known; /* [units]: the best of those to begin with, and what it is; NULL */
+    Attempt known_is;
+    VEC(Way) front; /* no other way is both faster and leaner, by their looks; the fastest first */
+    bool stopped;   /* some way was not looked at */
 } Search;
 
 /* --------------------------------------------------------------------------- ways */
@@ -93,10 +98,24 @@ static double first_key(const Search *s, const Way *w)
     return s->goal == SPLIT_TIME ? w->look.seconds : w->look.bytes;
 }
 
+/* Bytes as looks tell them. */
 static bool fits(const Search *s, double bytes)
 {
     const int64_t memory = s->o->model->settings.devices.memory;
-    return memory == 0 || bytes <= (double)memory;
+    return memory == 0 || bytes + s->slack <= (double)memory;
+}
+
+/* What is not kept for micro-batches, which is known without a plan. */
+static bool has_room(const Search *s, int device)
+{
+    const int64_t memory = s->o->model->settings.devices.memory;
+    return memory == 0 || s->space[device] <= (double)memory;
+}
+
+static bool plan_fits(const Search *s, const Attempt *a)
+{
+    const int64_t memory = s->o->model->settings.devices.memory;
+    return memory == 0 || a->bytes <= memory;
 }
 
 /* The better way first: that fits, by the goal, then by the other one, then the neater one. */
@@ -125,6 +144,32 @@ static void measure_cuts(const Search *s, Way *w, const int *piece)
         }
 }
 
+/* Keeps the ways that no other one beats in both time and memory. */
+static void note_front(Search *s, const Way *w, const int *piece)
+{
+    int at = 0, n = 0;
+    while (at < s->front.n && s->front.at[at].look.seconds <= w->look.seconds)
+        at++;
+    if (at > 0 && s->front.at[at - 1].look.bytes <= w->look.bytes)
+        return;
+    while (at + n < s->front.n && s->front.at[at + n].look.bytes >= w->look.bytes)
+        n++;
+    Way copy = *w;
+    if (n > 0) {
+        copy.piece = s->front.at[at].piece; /* of one that goes */
+        memmove(&s->front.at[at + 1], &s->front.at[at + n],
+                sizeof copy * (size_t)(s->front.n - at - n));
+        s->front.n -= n - 1;
+    } else {
+        copy.piece = ARENA_ARRAY(s->arena, int, s->o->units.n + 1);
+        VEC_PUSH(s->arena, &s->front, copy);
+        memmove(&s->front.at[at + 1], &s->front.at[at],
+                sizeof copy * (size_t)(s->front.n - 1 - at));
+    }
+    memcpy(copy.piece, piece, sizeof *piece * (size_t)s->o->units.n);
+    s->front.at[at] = copy;
+}
+
 /* Remembers a way among the best; false when it is known, or worse than all of a full list. */
 static bool consider(Search *s, const int *piece)
 {
@@ -136,6 +181,8 @@ static bool consider(Search *s, const int *piece)
             memcmp(s->ways[i].piece, piece, bytes) == 0)
             return false;
     measure_cuts(s, &w, piece);
+    if (s->o->model->settings.devices.memory > 0)
+        note_front(s, &w, piece);
     int at = s->nways;
     while (at > 0 && compare_ways(s, &w, &s->ways[at - 1]) < 0)
         at--;
@@ -329,7 +376,7 @@ static double bound(const Search *s, int unit, double before_f, double before_b)
 static void search(Search *s, int unit, double before_f, double before_b)
 {
     const Outline *o = s->o;
-    if (s->places > MOST_PLACES || s->looked > MOST_LOOKED) {
+    if (s->places > MOST_PLACES || s->looked > s->most_looked) {
         s->stopped = true;
         return;
     }
@@ -363,7 +410,7 @@ static void search(Search *s, int unit, double before_f, double before_b)
         s->places++;
         s->load[d] += work(u);
         s->space[d] += (double)u->fixed;
-        if (bound(s, unit, f, b) <= s->limit * EQUAL && fits(s, s->space[d]))
+        if (bound(s, unit, f, b) <= s->limit * EQUAL && has_room(s, d))
             search(s, unit + 1, f, b);
         s->load[d] -= work(u);
         s->space[d] -= (double)u->fixed;
@@ -376,10 +423,10 @@ static void improve(Search *s)
 {
     const int n = s->o->units.n;
     int *piece = ARENA_ARRAY(s->arena, int, n + 1);
-    for (bool better = true; better && s->looked < MOST_LOOKED;) {
+    for (bool better = true; better && s->looked < 2 * s->most_looked;) {
         better = false;
         const int *best = s->ways[0].piece;
-        for (int u = 1; u < n && s->looked < MOST_LOOKED; u++) {
+        for (int u = 1; u < n && s->looked < 2 * s->most_looked; u++) {
             if (best[u] == best[u - 1])
                 continue;
             for (int side = 0; side < 2; side++) {
@@ -453,29 +500,70 @@ static int compare_attempts(const Model *m, const Attempt *a, const Attempt *b)
     return seconds ? seconds : bytes;
 }
 
+/* Plans one of the ways; true where it is the best so far. */
+static bool try_way(Search *s, Arena *a, const Way *w, Attempt *best, bool any)
+{
+    Attempt now = {0};
+    if (!attempt(s->o->model, split_of(s, a, w->piece), s->gpus, &now))
+        return false;
+    const double more = (double)now.bytes - w->look.bytes;
+    if (!plan_fits(s, &now) && more > s->slack)
+        s->slack = more;
+    if (any && compare_attempts(s->o->model, &now, best) >= 0)
+        return false;
+    *best = now;
+    return true;
+}
+
+/* Where no plan fits: of the front the fastest whose plan does, as far as looks, and what plans
+ * were seen to need besides, tell. */
+static const int *choose_lean(Search *s, Arena *a, const int *chosen, Attempt *best)
+{
+    const double each = effort(s);
+    double spent = 0;
+    for (int i = 0, tried = 0; i < s->front.n; i++) {
+        const Way *w = &s->front.at[i];
+        if (!fits(s, w->look.bytes) && i + 1 < s->front.n)
+            continue;
+        if ((spent += each) > MOST_ATTEMPTED ||
+            (tried++ >= MOST_UNFIT && spent > MOST_ATTEMPTED / 4))
+            break;
+        if (try_way(s, a, w, best, chosen))
+            chosen = w->piece;
+        if (plan_fits(s, best))
+            break;
+    }
+    return chosen;
+}
+
 /* The best of the ways that are remembered, by what they come to. */
 static const int *choose(Search *s, Arena *a)
 {
     const double each = effort(s);
     /* where the backward pass is in two, fusing may move work from one part to the other */
     const double slack = schedule_splits(s->o->model->settings.parallel.schedule) ? 1.1 : 1;
+    const double memory = (double)s->o->model->settings.devices.memory;
     double spent = 0;
-    Attempt best = {0};
-    const int *chosen = NULL;
+    Attempt best = s->known_is;
+    const int *chosen = s->known;
     for (int i = 0; i < s->nways; i++) {
         const Way *w = &s->ways[i];
-        if (chosen && s->goal == SPLIT_TIME && fits(s, (double)best.bytes) &&
-            compare(w->look.seconds, best.seconds * slack) >= 0)
-            break;
-        if ((spent += each) > MOST_ATTEMPTED)
-            break;
-        Attempt now = {0};
-        if (attempt(s->o->model, split_of(s, a, w->piece), s->gpus, &now) &&
-            (!chosen || compare_attempts(s->o->model, &now, &best) < 0)) {
-            best = now;
-            chosen = w->piece;
+        const bool found = chosen && plan_fits(s, &best);
+        if (found && s->goal == SPLIT_TIME && compare(w->look.seconds, best.seconds * slack) >= 0) {
+            if (fits(s, s->ways[s->nways - 1].look.bytes))
+                break;
+            continue; /* of those behind, looks may take too much memory for needed */
         }
+        if (found && !fits(s, w->look.bytes) && w->look.bytes > 1.25 * memory)
+            continue;
+        if ((spent += each) > MOST_ATTEMPTED ||
+            (i >= MOST_UNFIT && spent > MOST_ATTEMPTED / 4 && !plan_fits(s, &best)))
+            break;
+        if (try_way(s, a, w, &best, chosen))
+            chosen = w->piece;
     }
+    if (chosen && !plan_fits(s, &best))
+        chosen = choose_lean(s, a, chosen, &best);
     return chosen ? chosen : s->ways[0].piece;
 }
 
@@ -491,6 +579,61 @@ void split_evenly(const Outline *o, int *piece)
     cut_evenly(s);
 }
 
+/* A way to begin with, that others have to beat; true where its plan fits. */
+static bool try_first(Search *s, const int *piece, int64_t *of_device)
+{
+    Attempt now = {.of_device = of_device};
+    consider(s, piece);
+    if (effort(s) >= MOST_ATTEMPTED ||
+        !attempt(s->o->model, split_of(s, s->arena, piece), s->gpus, &now))
+        return false;
+    if (!s->known || compare_attempts(s->o->model, &now, &s->known_is) < 0) {
+        s->known = arena_copy(s->arena, piece, sizeof *piece * (size_t)s->o->units.n);
+        s->known_is = now;
+    }
+    if (plan_fits(s, &now))
+        s->limit = s->goal == SPLIT_TIME ? now.seconds : (double)now.bytes;
+    return plan_fits(s, &now);
+}
+
+/* Where the way with the smallest bottleneck has no room: with the smallest for which there is, as
+ * looks tell it and plans show what they leave out. */
+static void try_room(Search *s, const int *first, const int64_t *of_first)
+{
+    enum { ROUNDS = 24 };
+    const Outline *o = s->o;
+    const int p = o->ndevices, n = o->units.n;
+    int64_t *of_device = ARENA_ARRAY(s->arena, int64_t, p);
+    SplitRoom r = {.memory = (double)o->model->settings.devices.memory,
+                   .held = ARENA_ARRAY(s->arena, double, p),
+                   .late = ARENA_ARRAY(s->arena, double, p),
+                   .slack = ARENA_ARRAY(s->arena, double, p)};
+    int *piece = arena_copy(s->arena, first, sizeof *first * (size_t)n);
+    const OutlineHeld held = outline_held(o, first, s->arena);
+    for (int u = 0; u < n; u++) {
+        r.held[first[u]] = held.kept[u];
+        r.late[first[u]] = held.late[u];
+    }
+    memcpy(of_device, of_first, sizeof *of_device * (size_t)p);
+    for (int i = 0; i < ROUNDS; i++) {
+        double *shown = ARENA_ARRAY(s->arena, double, p);
+        for (int u = 0; u < n; u++)
+            shown[piece[u]] += split_bytes(o, &r, u, piece[u]);
+        for (int u = 1; u < n; u++)
+            if (piece[u] != piece[u - 1]) {
+                shown[piece[u - 1]] += split_edge(o, u);
+                shown[piece[u]] += split_edge(o, u);
+            }
+        /* at first what this plan shows, which others may not need; in the end the most of all */
+        for (int d = 0; d < p; d++) {
+            const double now = (double)of_device[d] - shown[d];
+            r.slack[d] = i < ROUNDS / 2 || now > r.slack[d] ? now : r.slack[d];
+        }
+        if (!split_within(o, &r, piece) || try_first(s, piece, of_device))
+            return;
+    }
+}
+
 static Split *split_for(Model *m, bool gpus)
 {
     Arena *a = m->graph->arena;
@@ -504,21 +647,28 @@ static Split *split_for(Model *m, bool gpus)
                   .piece = ARENA_ARRAY(a, int, o->units.n + 1),
                   .load = ARENA_ARRAY(a, double, o->npieces),
                   .space = ARENA_ARRAY(a, double, o->ndevices),
-                  .limit = INFINITY};
+                  .limit = INFINITY,
+                  .most_looked = MOST_LOOKED,
+                  .slack = gpus ? GPU_KERNEL_SCRATCH + GPU_LIBRARY_WORKSPACE : 0};
     find_gaps(s);
-    cut_evenly(s);
-    if (s->gaps.n == 0 || (s->gaps.n == 1 && s->gaps.at[0].lo == s->gaps.at[0].hi))
+    if (s->gaps.n == 0 || (s->gaps.n == 1 && s->gaps.at[0].lo == s->gaps.at[0].hi)) {
+        cut_evenly(s);
         return with_look(s, split_of(s, a, s->piece)); /* nothing to choose */
+    }
     for (int u = 0; u < o->units.n; u++)
         s->chain = s->chain && o->units.at[u].device == NONE;
     while (s->first_trained < o->units.n && !o->units.at[s->first_trained].has_inward &&
            !o->units.at[s->first_trained].has_weights)
         s->first_trained++;
-    consider(s, s->piece);
-    Attempt first = {0};
-    if (effort(s) < MOST_ATTEMPTED && attempt(m, split_of(s, a, s->piece), gpus, &first) &&
-        fits(s, (double)first.bytes))
-        s->limit = s->goal == SPLIT_TIME ? first.seconds : (double)first.bytes;
+    cut_evenly(s);
+    int *first = arena_copy(a, s->piece, sizeof *first * (size_t)o->units.n);
+    int64_t *of_device = ARENA_ARRAY(a, int64_t, o->ndevices);
+    if (!try_first(s, first, of_device) && m->settings.devices.memory > 0) {
+        if (s->chain && effort(s) < MOST_ATTEMPTED)
+            try_room(s, first, of_device);
+        /* little of the search is cut off, so it must be shorter */
+        s->most_looked = isfinite(s->limit) ? MOST_LOOKED : MOST_LOOKED / 100;
+    }
     memset(s->load, 0, sizeof *s->load * (size_t)o->npieces);
     if ((double)o->units.n * o->npieces < MOST_CHOICES)
         search(s, 0, 0, 0);
@@ -529,27 +679,47 @@ static Split *split_for(Model *m, bool gpus)
     return with_look(s, split_of(s, a, choose(s, a)));
 }
 
-/* For an order that is searched: of the splits for the named ones, among which it is. */
-static Split *split_for_any(Model *m, bool gpus)
+/* The plan of a split under one schedule; false where there is none, or making it is too much. */
+static bool attempt_as(Model *m, const Split *s, ScheduleKind kind, bool gpus, Attempt *out)
 {
     const ScheduleKind own = m->settings.parallel.schedule;
+    m->settings.parallel.schedule = kind;
+    const bool made = s->effort < MOST_ATTEMPTED && attempt(m, s, gpus, out);
+    m->settings.parallel.schedule = own;
+    return made;
+}
+
+/* For an order that is searched: of the splits for the named ones, among which it is. An order of
+ * whole backward passes may need less memory, as nothing waits for W; where the best one is
+ * such, the model has that schedule from here on. */
+static Split *split_for_any(Model *m, bool gpus)
+{
+    Parallel *p = &m->settings.parallel;
+    ScheduleKind found = SCHEDULE_SEARCHED;
     Split *best = NULL;
     Attempt least = {0};
     for (int k = 0; k < SCHEDULE_SEARCHED; k++) {
-        const int chunks = m->settings.parallel.chunks;
-        if (k == SCHEDULE_ZB_V && chunks && chunks != 2)
+        if (k == SCHEDULE_ZB_V && p->chunks && p->chunks != 2)
             continue;
-        m->settings.parallel.schedule = (ScheduleKind)k;
+        p->schedule = (ScheduleKind)k;
         Split *s = split_for(m, gpus);
-        m->settings.parallel.schedule = own;
+        p->schedule = SCHEDULE_SEARCHED;
         Attempt now = {.seconds = s->look_seconds, .bytes = (int64_t)s->look_bytes};
-        if (s->effort < MOST_ATTEMPTED && !attempt(m, s, gpus, &now))
-            continue;
-        if (!best || compare_attempts(m, &now, &least) < 0) {
+        if ((s->effort >= MOST_ATTEMPTED || attempt_as(m, s, SCHEDULE_SEARCHED, gpus, &now)) &&
+            (!best || compare_attempts(m, &now, &least) < 0)) {
             best = s;
             least = now;
+            found = SCHEDULE_SEARCHED;
+        }
+        if (!schedule_splits((ScheduleKind)k) && attempt_as(m, s, (ScheduleKind)k, gpus, &now) &&
+            (!best || compare_attempts(m, &now, &least) < 0)) {
+            best = s;
+            least = now;
+            found = (ScheduleKind)k;
         }
     }
+    p->schedule = found;
+    p->searched = true;
     return best;
 }
 

@@ -168,6 +168,98 @@ static void try_goal(bool memory)
     }
 }
 
+typedef VEC(Result) Results;
+
+/* As enumerate(), and keeps them all. */
+static void collect(const Sample *s, int *place, int i, int before, Results *all)
+{
+    if (i == s->n) {
+        if (before == s->pieces - 1)
+            VEC_PUSH(s->arena, all, measure(s, place));
+        return;
+    }
+    for (int k = before == NONE ? 0 : before; k <= before + 1 && k < s->pieces; k++)
+        if (s->fixed[i] == NONE || s->fixed[i] == k) {
+            place[i] = k;
+            collect(s, place, i + 1, k, all);
+        }
+}
+
+/* Within a limit of memory that some of the splits keep: the plan keeps it, too, and of those that
+ * do takes the shortest step, or nearly. */
+static void test_within_memory(void **state)
+{
+    (void)state;
+    int exact = 0, tried = 0;
+    for (uint64_t seed = 0; seed < SAMPLES / 4; seed++) {
+        Arena *a = arena_new();
+        Sample s = random_sample(a, seed, false);
+        int place[MOST];
+        Results all = {0};
+        collect(&s, place, 0, NONE, &all);
+        const int64_t limit = all.at[draw(&s, all.n)].bytes;
+        double best = 0;
+        for (int i = 0; i < all.n; i++)
+            if (all.at[i].bytes <= limit && (best <= 0 || all.at[i].seconds < best))
+                best = all.at[i].seconds;
+        const char *sets[] = {arena_printf(a, "devices.memory=%lld B", (long long)limit), NULL};
+        Compiled c = compile_text(write_model(&s, s.fixed), sets);
+        if (!c.program)
+            print_error("model %d does not fit into %lld bytes, where it could\n", (int)seed,
+                        (long long)limit);
+        assert_non_null(c.program);
+        const double step = timeline_make(c.arena, c.program, TIMELINE_SECONDS)->period;
+        if (step > best * 1.1)
+            print_error("model %d: %.9g s, best %.9g s\n", (int)seed, step, best);
+        assert_true(step <= best * 1.1);
+        tried++;
+        exact += step <= best * (1 + 1e-9);
+        compiled_free(&c);
+        arena_free(a);
+    }
+    print_message("%d of %d are the shortest\n", exact, tried);
+    assert_true(exact >= tried * 9 / 10);
+}
+
+/* A searched order is no worse than the best named one that fits. */
+static void test_searched_is_best(void **state)
+{
+    (void)state;
+    static const char *const named[] = {"parallel.schedule=1f1b",        "parallel.schedule=gpipe",
+                                        "parallel.schedule=interleaved", "parallel.schedule=zb_v",
+                                        "parallel.schedule=zero_bubble", "parallel.schedule=zb_h2"};
+    int fitting = 0;
+    for (uint64_t seed = 0; seed < SAMPLES / 8; seed++) {
+        Arena *a = arena_new();
+        Sample s = random_sample(a, seed, false);
+        for (int i = 0; i < s.n; i++)
+            s.fixed[i] = NONE;
+        Compiled free = compile_text(write_model(&s, s.fixed), NULL);
+        assert_non_null(free.program);
+        const int64_t bytes = free.program->devices.at[0].bytes;
+        const char *memory =
+            arena_printf(a, "devices.memory=%lld B", (long long)bytes * (90 + draw(&s, 60)) / 100);
+        compiled_free(&free);
+        double best = 0, found = 0;
+        for (int k = 0; k < 7; k++) {
+            const char *sets[] = {k < 6 ? named[k] : "parallel.schedule=searched", memory, NULL};
+            Compiled c = compile_text(write_model(&s, s.fixed), sets);
+            double *step = k < 6 ? &best : &found;
+            const double now =
+                c.program ? timeline_make(c.arena, c.program, TIMELINE_SECONDS)->period : 0;
+            *step = now > 0 && (*step <= 0 || now < *step) ? now : *step;
+            compiled_free(&c);
+        }
+        if (best > 0 && !(found > 0 && found <= best * (1 + 1e-9)))
+            print_error("model %d within %s: searched %.9g s, named %.9g s\n", (int)seed, memory,
+                        found, best);
+        assert_true(best <= 0 || (found > 0 && found <= best * (1 + 1e-9)));
+        fitting += best > 0;
+        arena_free(a);
+    }
+    assert_true(fitting > 10);
+}
+
 static void test_shortest_step(void **state)
 {
     (void)state;
@@ -185,6 +277,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shortest_step),
         cmocka_unit_test(test_least_memory),
+        cmocka_unit_test(test_within_memory),
+        cmocka_unit_test(test_searched_is_best),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
