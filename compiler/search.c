@@ -24,10 +24,11 @@ enum {
     MOST_MICROBATCHES = 8,
     MOST_RUNS_LOOKED = 2000000,  /* runs walked in the second round */
     MOST_RUNS_PLANNED = 900000,  /* runs planned in the third */
-    MOST_RUNS_SEARCHED = 200000, /* of one step, for an order to be searched */
+    MOST_RUNS_SEARCHED = 100000, /* of one step, for an order to be searched */
     MOST_LOOKED = 60,
     MOST_PLANNED = 12,
-    MOST_CHOSEN = 4 /* of them, again with the layers chosen that run again */
+    PLANS_TO_CHOOSE = 8, /* that choosing layers takes, about */
+    MOST_CHOSEN = 4      /* of them, again with the layers chosen that run again */
 };
 
 typedef struct {
@@ -323,7 +324,8 @@ static int choose_layers(Finder *f, int planned)
     const int n = planned;
     for (int i = 0, tried = 0; i < n && tried < MOST_CHOSEN && !f->profile; i++) {
         Candidate c = f->all.at[i];
-        if (c.row.recompute != RECOMPUTE_FULL)
+        if (c.row.recompute != RECOMPUTE_FULL ||
+            PLANS_TO_CHOOSE * runs_of(f, &c.row) > MOST_RUNS_PLANNED)
             continue;
         tried++;
         c.row.recompute = RECOMPUTE_AUTO;

@@ -629,7 +629,9 @@ static void try_room(Search *s, const int *first, const int64_t *of_first)
             const double now = (double)of_device[d] - shown[d];
             r.slack[d] = i < ROUNDS / 2 || now > r.slack[d] ? now : r.slack[d];
         }
-        if (!split_within(o, &r, piece) || try_first(s, piece, of_device))
+        for (int k = 0; k < ROUNDS && !split_within(o, &r, piece); k++)
+            r.memory *= 1.05; /* none has: what comes near */
+        if (try_first(s, piece, of_device))
             return;
     }
 }

@@ -41,6 +41,7 @@ typedef struct {
 
 typedef struct {
     const Program *p;
+    Arena *arena; /* of this list */
     int device;
     const Device *d;
     const ActionList *list;
@@ -78,7 +79,7 @@ static void add_access(Races *r, Touch *t, const Ref *ref, int turn, bool write)
     if (t->touched[b] != t->run) {
         t->touched[b] = t->run;
         t->at[b] = list->n;
-        VEC_PUSH(r->p->graph->arena, list, (Access){.buffer = b});
+        VEC_PUSH(r->arena, list, (Access){.buffer = b});
     }
     Access *x = &list->at[t->at[b]];
     x->write = x->write || write;
@@ -107,7 +108,7 @@ static void find_run(Races *r, Touch *t, const Run *run)
 static void find_accesses(Races *r)
 {
     const Program *p = r->p;
-    Arena *a = p->graph->arena;
+    Arena *a = r->arena;
     const int nbuffers = r->d->buffers.n;
     Touch t = {.at = ARENA_ARRAY(a, int, nbuffers + 1),
                .touched = ARENA_ARRAY(a, int, nbuffers + 1),
@@ -257,7 +258,7 @@ static bool find_certain(Races *r)
             if (r->waited_by[on] == NONE)
                 r->waited_by[on] = i;
         }
-        for (int s = 0; s < STREAMS; s++)
+        for (int s = 0; s < STREAMS && r->certain[s]; s++)
             r->certain[s][i] = known[s];
     }
     return true;
@@ -342,9 +343,10 @@ static void walk(Races *r)
 static bool verify_list(const Program *p, int device, const ActionList *list, const Order *order,
                         FILE *to)
 {
-    Arena *a = p->graph->arena;
+    Arena *a = arena_new();
     const Device *d = &p->devices.at[device];
     Races r = {.p = p,
+               .arena = a,
                .device = device,
                .d = d,
                .list = list,
@@ -354,7 +356,8 @@ static bool verify_list(const Program *p, int device, const ActionList *list, co
                .watched = ARENA_ARRAY(a, bool, d->buffers.n + 1),
                .cells = ARENA_ARRAY(a, Cell *, d->buffers.n + 1),
                .waited_by = ARENA_ARRAY(a, int, list->actions.n + 1)};
-    for (int s = 0; s < STREAMS; s++)
+    const int streams = d->offloads.n ? STREAMS : STREAM_TRANSFER + 1;
+    for (int s = 0; s < streams; s++)
         r.certain[s] = ARENA_ARRAY(a, int, list->actions.n + 1);
     for (int i = 0; i < list->actions.n; i++)
         r.waited_by[i] = NONE;
@@ -365,10 +368,11 @@ static bool verify_list(const Program *p, int device, const ActionList *list, co
         for (int s = 0; r.watched[b] && s < slots; s++)
             r.cells[b][s] = (Cell){.m = -1, .writer = NONE, .reader = {NONE, NONE, NONE, NONE}};
     }
-    if (!find_certain(&r))
-        return false;
-    walk(&r);
-    return r.errors == 0;
+    const bool ok = find_certain(&r);
+    if (ok)
+        walk(&r);
+    arena_free(a);
+    return ok && r.errors == 0;
 }
 
 /* Between peers what is printed are rules by micro-batch, of links: the actions have to follow
