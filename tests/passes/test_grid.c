@@ -1,0 +1,122 @@
+/* test_grid.c - every schedule, for 2 to 16 devices, 1 to 64 micro-batches and 1 to 4 chunks on a
+ * device, comes to a Program that is proved; what a device holds is what the papers say.
+ *
+ * A sample of the grid, in which every schedule meets every number of devices. Links between
+ * threads, copies between peers and NCCL in turn. */
+#include "passes.h"
+
+#include <stdio.h>
+
+/* 4 * 16 layers that are alike, and the loss. */
+static const char *const text = "model m { input x : f32[4]; target y : i32;\n"
+                                "  for i in 0 .. 64 { x = relu(linear(x, 4) as fc[i]); }\n"
+                                "  loss cross_entropy(x, y); }\n"
+                                "train { batch = %d; }\n"
+                                "parallel { microbatch = 1; schedule = %s; %s }\n"
+                                "devices gpu[%d] { memory = 1 GiB; }\n";
+
+/* Most runs of any chunk between their F and the end of their backward pass, on a device. */
+static int most_held(const Program *p, int device)
+{
+    const ActionList *list = &p->devices.at[device].train;
+    int held = 0, most = 0;
+    for (int i = 0; i < list->actions.n; i++) {
+        const Action *a = &list->actions.at[i];
+        if (a->kind != ACT_RUN)
+            continue;
+        const Chunk *c = &p->chunks.at[a->chunk];
+        const RunKind last = c->has[RUN_W] ? RUN_W : c->has[RUN_I] ? RUN_I : RUN_B;
+        held += a->run == RUN_F ? 1 : a->run == last ? -1 : 0;
+        most = held > most ? held : most;
+    }
+    return most;
+}
+
+static int least(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+/* In chunks times micro-batches; INT32_MAX: nothing is said. exact: it is so many, not only at
+ * most. Huang et al. 2019 (GPipe), Narayanan et al. 2019 and 2021 (1F1B, interleaved), Qi et al.
+ * 2024 (zero bubble, ZB-V). */
+static int promised(ScheduleKind kind, int d, int p, int m, int v, bool *exact)
+{
+    *exact = false;
+    switch (kind) {
+    case SCHEDULE_GPIPE:
+        *exact = true;
+        return m;
+    case SCHEDULE_1F1B:
+        *exact = true;
+        return least(m, p - d);
+    case SCHEDULE_INTERLEAVED:
+        if (v == 1)
+            return least(m, p - d);
+        *exact = m % p == 0;
+        return *exact ? least(m * v, 2 * (p - d - 1) + (v - 1) * p + 1) : INT32_MAX;
+    case SCHEDULE_ZERO_BUBBLE:
+        return least(m, p);
+    case SCHEDULE_ZB_H2:
+        return least(m, 2 * p - 1);
+    case SCHEDULE_ZB_V:
+        return 2 * least(m, p);
+    default:
+        return INT32_MAX;
+    }
+}
+
+static void check(ScheduleKind kind, int p, int m, int v, int number)
+{
+    static const char *const transfers[3] = {"", "transfer = peer;", "transfer = nccl;"};
+    Arena *a = arena_new();
+    const char *more = transfers[number % 3];
+    if (kind == SCHEDULE_INTERLEAVED)
+        more = arena_printf(a, "%s chunks = %d;", more, v);
+    const char *model = arena_printf(a, text, m, schedule_kind_name(kind), more, p);
+    Compiled c = compile_text_for(number % 3 > 0, model, NULL);
+    if (!c.program || !proved(&c))
+        print_error("%s, %d devices, %d micro-batches, %d chunks: not proved\n",
+                    schedule_kind_name(kind), p, m, v);
+    assert_true(c.program && proved(&c));
+    assert_int_equal(c.program->devices.n, p);
+    assert_int_equal(c.program->microbatches, m);
+    for (int d = 0; d < p; d++) {
+        bool exact;
+        const int held = most_held(c.program, d), most = promised(kind, d, p, m, v, &exact);
+        if (held > most || (exact && held < most))
+            print_error("%s, %d devices, %d micro-batches, %d chunks: device %d holds %d, not %d\n",
+                        schedule_kind_name(kind), p, m, v, d, held, most);
+        assert_true(held <= most && (!exact || held == most));
+    }
+    compiled_free(&c);
+    arena_free(a);
+}
+
+static void test_grid(void **state)
+{
+    (void)state;
+    int n = 0;
+    for (int p = 2; p <= 16; p++) {
+        const int sizes[] = {1, p - 1, p, 2 * p + 1, 3 * p, 64};
+        for (int k = 0; k < SCHEDULE_KINDS; k++)
+            for (int i = 0; i < 6; i++) {
+                /* the search tries dozens of plans */
+                if (sizes[i] > 64 || (k == SCHEDULE_SEARCHED && (i % 3 || p % 4)))
+                    continue;
+                if (k != SCHEDULE_INTERLEAVED && (p + i + k) % 2 == 0)
+                    check((ScheduleKind)k, p, sizes[i], 1, n++);
+                for (int v = 1; v <= 4 && k == SCHEDULE_INTERLEAVED; v++)
+                    if ((p + i + v) % 4 == 0)
+                        check(SCHEDULE_INTERLEAVED, p, sizes[i], v, n++);
+            }
+    }
+    print_message("%d programs\n", n);
+    assert_true(n > 250);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_grid)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
