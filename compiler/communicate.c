@@ -28,7 +28,6 @@ typedef VEC(int) IntList;
 typedef struct {
     bool used;
     int *made, *taken; /* slots of the producer's and first consumer's lists; NONE */
-    double *made_at, *taken_at;
 } Crossing;
 
 typedef struct {
@@ -173,8 +172,6 @@ static void find_crossings(Comm *c)
         Crossing *x = &c->crossing[l];
         x->made = ARENA_ARRAY(c->scratch, int, 2 * c->M);
         x->taken = x->made + c->M;
-        x->made_at = ARENA_ARRAY(c->scratch, double, 2 * c->M);
-        x->taken_at = x->made_at + c->M;
         for (int m = 0; m < 2 * c->M; m++)
             x->made[m] = NONE;
     }
@@ -182,21 +179,20 @@ static void find_crossings(Comm *c)
         for (int j = 0; j < c->slots[d].n; j++) {
             Slot s = c->slots[d].at[j];
             const RunLinks *rl = &c->run_links[s.chunk * RUN_KINDS + (int)s.run];
-            for (int i = 0; i < rl->writes.n; i++) {
-                Crossing *x = &c->crossing[rl->writes.at[i]];
-                x->made[s.m] = j;
-                x->made_at[s.m] = c->finish[d][j];
-            }
+            for (int i = 0; i < rl->writes.n; i++)
+                c->crossing[rl->writes.at[i]].made[s.m] = j;
             for (int i = 0; i < rl->reads.n; i++) {
                 Crossing *x = &c->crossing[rl->reads.at[i]];
-                if (x->taken[s.m] != NONE)
-                    continue;
-                x->taken[s.m] = j;
-                x->taken_at[s.m] = c->start[d][j];
+                if (x->taken[s.m] == NONE)
+                    x->taken[s.m] = j;
             }
         }
-    for (int l = 0; l < p->links.n; l++)
-        c->crossing[l].used = c->crossing[l].made[0] != NONE && c->crossing[l].taken[0] != NONE;
+    for (int l = 0; l < p->links.n; l++) {
+        Crossing *x = &c->crossing[l];
+        x->used = true;
+        for (int m = 0; m < c->M; m++)
+            x->used = x->used && x->made[m] != NONE && x->taken[m] != NONE;
+    }
 }
 
 static int by_time(const void *a, const void *b)
@@ -222,9 +218,9 @@ static Transfer *order_transfers(Comm *c, Arena *a, const IntList *links, int *c
         const Link *link = &p->links.at[links->at[i]];
         const bool forward = link->kind == LINK_ACTIVATION;
         for (int m = 0; x->used && m < c->M; m++) {
-            double at = x->made_at[m];
-            if (m > 0 && x->taken_at[m - 1] > at)
-                at = x->taken_at[m - 1];
+            double at = c->finish[link->from][x->made[m]];
+            if (m > 0 && c->start[link->to][x->taken[m - 1]] > at)
+                at = c->start[link->to][x->taken[m - 1]];
             const int order = forward ? link->from_chunk : 2 * p->chunks.n - link->from_chunk;
             t[(*count)++] = (Transfer){at, order, links->at[i], m};
         }
@@ -250,7 +246,7 @@ static int anchor_of(const Comm *c, const Transfer *t, bool sends)
 
 /* The copies that stand before a slot of a device. */
 typedef struct {
-    IntList *out, *in; /* [slots + 1] of chunk * micro-batches + m */
+    IntList *out, *in; /* [slots + 1] of chunk * micro-batches + m; NULL: nothing is offloaded */
 } Copies;
 
 /* A copy out stands behind the forward pass of the next micro-batch, as that may have begun, and a
@@ -261,9 +257,11 @@ static Copies place_copies(Comm *c, Arena *a, int device)
     const Device *d = &c->p->devices.at[device];
     const SlotList *slots = &c->slots[device];
     const int M = c->M, C = c->p->chunks.n;
+    if (d->offloads.n == 0)
+        return (Copies){0};
     Copies x = {ARENA_ARRAY(a, IntList, slots->n + 1), ARENA_ARRAY(a, IntList, slots->n + 1)};
     int *f = ARENA_ARRAY(a, int, C *M), *b = ARENA_ARRAY(a, int, C *M); /* 1 + first slot */
-    for (int j = 0; j < slots->n && d->offloads.n; j++) {
+    for (int j = 0; j < slots->n; j++) {
         const Slot s = slots->at[j];
         int *at = s.run == RUN_F ? f : run_goes_back(s.run) ? b : NULL;
         if (at && !at[s.chunk * M + s.m])
@@ -320,8 +318,10 @@ static void merge_list(Comm *c, int device, const IntList *links)
                               .m = t[e].m,
                               .chunk = NONE});
         }
-        push_copies(c, device, &copies.out[j], ACT_COPY_OUT);
-        push_copies(c, device, &copies.in[j], ACT_COPY_IN);
+        if (copies.out) {
+            push_copies(c, device, &copies.out[j], ACT_COPY_OUT);
+            push_copies(c, device, &copies.in[j], ACT_COPY_IN);
+        }
         if (j == slots->n)
             break;
         const Slot s = slots->at[j];

@@ -49,6 +49,14 @@ static void add_update(const Program *p, const Device *d, ActionKind kind, const
     tally_update_end(&all);
 }
 
+static void add_offloads(const Device *d, int chunk, const Tally *t)
+{
+    Tally all = *t;
+    const OffloadMoves m = offload_moves(d, chunk);
+    tally_copies(&all, m.copies, (double)m.bytes);
+    all.work->least += (double)m.bytes;
+}
+
 GpuWork cost_gpu_device(Arena *a, const Program *p, int device)
 {
     const Device *d = &p->devices.at[device];
@@ -63,6 +71,8 @@ GpuWork cost_gpu_device(Arena *a, const Program *p, int device)
         else if (x->kind == ACT_ROUND || x->kind == ACT_REDUCE || x->kind == ACT_CLIP ||
                  x->kind == ACT_UPDATE)
             add_update(p, d, x->kind, &t);
+        else if (action_copies(x))
+            add_offloads(d, x->chunk, &t);
         work.copies += x->kind == ACT_CLIP; /* the squares, before the update */
     }
     for (int i = 0; i < p->chunks.n * RUN_KINDS; i++) {

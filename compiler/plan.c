@@ -148,7 +148,7 @@ Plan *plan_make(Arena *a, const Program *p)
                    .messages = ARENA_ARRAY(a, int, p->links.n),
                    .rates = find_rates(&p->model->settings.devices, halves),
                    .seconds = timeline_make(a, p, TIMELINE_SECONDS),
-                   .units = timeline_make(a, p, TIMELINE_SHAPE)};
+                   .units = timeline_shape(a, p, false)};
     if (p->transfer != TRANSFER_LINKS)
         plan->gpu = ARENA_ARRAY(a, GpuWork, p->devices.n);
     const int each = p->chunks.n / p->devices.n; /* chunks */

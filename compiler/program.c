@@ -111,17 +111,12 @@ void ref_resolve(const Device *d, const Ref *r, int i, int *buffer, int *member)
     }
 }
 
-StreamKind action_stream(const Action *a)
+int program_streams(const Program *p)
 {
-    return a->kind == ACT_SEND || a->kind == ACT_RECV ? STREAM_TRANSFER
-           : a->kind == ACT_COPY_OUT                  ? STREAM_OUT
-           : a->kind == ACT_COPY_IN                   ? STREAM_IN
-                                                      : STREAM_COMPUTE;
-}
-
-bool action_copies(const Action *a)
-{
-    return a->kind == ACT_COPY_OUT || a->kind == ACT_COPY_IN;
+    bool copies = false;
+    for (int d = 0; d < p->devices.n; d++)
+        copies = copies || p->devices.at[d].offloads.n > 0;
+    return copies ? STREAMS : STREAM_TRANSFER + 1;
 }
 
 OffloadSlots offload_slots(const Device *d, int chunk)
@@ -138,6 +133,19 @@ OffloadSlots offload_slots(const Device *d, int chunk)
         s.back = s.back == 0 || back < s.back ? back : s.back;
     }
     return s;
+}
+
+OffloadMoves offload_moves(const Device *d, int chunk)
+{
+    OffloadMoves m = {0};
+    for (int i = 0; i < d->offloads.n; i++) {
+        const Buffer *b = &d->buffers.at[d->offloads.at[i].buffer];
+        if (d->offloads.at[i].chunk != chunk)
+            continue;
+        m.copies += b->size < b->stride ? b->ring : 1;
+        m.bytes += b->size * b->ring;
+    }
+    return m;
 }
 
 /* -------------------------------------------------------------------------- text */

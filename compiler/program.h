@@ -275,14 +275,30 @@ int64_t buffer_bytes(const Buffer *b); /* of all its members and slots */
 void ref_resolve(const Device *d, const Ref *r, int i, int *buffer, int *member);
 bool program_clips(const Program *p); /* all stages meet before the update: clip_norm, f16 */
 bool device_rounds(const Device *d);  /* has rounded copies of weights to make */
-StreamKind action_stream(const Action *a);
-bool action_copies(const Action *a); /* ACT_COPY_OUT, ACT_COPY_IN */
+static inline bool action_copies(const Action *a)
+{
+    return a->kind == ACT_COPY_OUT || a->kind == ACT_COPY_IN;
+}
+static inline StreamKind action_stream(const Action *a)
+{
+    return a->kind == ACT_SEND || a->kind == ACT_RECV ? STREAM_TRANSFER
+           : a->kind == ACT_COPY_OUT                  ? STREAM_OUT
+           : a->kind == ACT_COPY_IN                   ? STREAM_IN
+                                                      : STREAM_COMPUTE;
+}
+int program_streams(const Program *p); /* how many of them have actions on some device */
 /* The least of what a chunk's offloaded tensors have as slots: of the buffers that the forward pass
  * writes, on the host, and that the backward pass reads; 0: nothing of the chunk is offloaded. */
 typedef struct {
     int out, host, back;
 } OffloadSlots;
 OffloadSlots offload_slots(const Device *d, int chunk);
+/* To the host, or back, of one micro-batch: calls that copy, and bytes. The tensors of a loop are
+ * copied in one call unless something lies between them. */
+typedef struct {
+    int64_t copies, bytes;
+} OffloadMoves;
+OffloadMoves offload_moves(const Device *d, int chunk);
 /* The number of the first call of a chunk's run among the calls of such runs on its device. */
 int program_first_call(const Program *p, int chunk, RunKind kind);
 

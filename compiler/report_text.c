@@ -319,6 +319,7 @@ void plan_picture(const Plan *plan, Text *out)
         int n = svg_length(p->devices.at[d].name);
         label = n > label ? n : label;
     }
+    const Timeline *t = timeline_shape(plan->arena, p, true);
     text_printf(out, "\nschedule, with %s:\n", plan->lengths);
     char *row = arena_alloc(plan->arena, length + 1);
     for (int d = 0; d < p->devices.n; d++) {
@@ -328,7 +329,7 @@ void plan_picture(const Plan *plan, Text *out)
             row[c * width] = '.';
         for (int i = 0; i < list->actions.n; i++)
             if (list->actions.at[i].kind == ACT_RUN)
-                put_run(row, &list->actions.at[i], plan->units->devices[d].spans[i], width, chunks);
+                put_run(row, &list->actions.at[i], t->devices[d].spans[i], width, chunks);
         size_t end = length;
         while (end > 0 && row[end - 1] == ' ')
             end--;

@@ -414,6 +414,12 @@ static bool change(Model *m, int which, const char **name, Arena *a)
         *name = arena_printf(a, "schedule = %s", schedule_kind_name(p->schedule));
         return fresh && (p->schedule != SCHEDULE_ZB_V || !is_placed(m->graph));
     }
+    if (which == 5) {
+        *name = "offload = activations";
+        const bool fresh = p->offload == OFFLOAD_NONE && m->settings.devices.host_link > 0;
+        p->offload = OFFLOAD_ACTIVATIONS;
+        return fresh;
+    }
     m->settings.devices.count = 2 * count;
     *name = arena_printf(a, "%d devices", 2 * count);
     return count > 0 && 2 * count <= MOST_DEVICES && !is_placed(m->graph) && !p->file;
@@ -422,7 +428,7 @@ static bool change(Model *m, int which, const char **name, Arena *a)
 const char *search_fits(Arena *a, const Model *m, bool gpus)
 {
     Text out = {.arena = a};
-    for (int which = 0; which < 6; which++) {
+    for (int which = 0; which < 7; which++) {
         Arena *scratch = arena_new();
         Model *c = copy_model(scratch, m);
         Attempt made = {0};

@@ -41,6 +41,7 @@ typedef struct {
     Walker *walkers; /* [devices] */
     int *queue;      /* of devices to look at; a ring with a place for each */
     int queue_first, queued;
+    int streams;     /* that have actions */
     int clippers, clip_posted; /* devices whose lists hold a CLIP; those that stand at it */
     double clip_at;
 } Sim;
@@ -104,22 +105,12 @@ static double weight_seconds(const Program *p, const Device *d, ActionKind kind)
     return rate > 0 ? bytes / rate : cost_seconds(devices, (Cost){bytes / 4, bytes});
 }
 
-int64_t timeline_copy_bytes(const Device *d, int chunk)
-{
-    int64_t bytes = 0;
-    for (int i = 0; i < d->offloads.n; i++) {
-        const Buffer *b = &d->buffers.at[d->offloads.at[i].buffer];
-        bytes += d->offloads.at[i].chunk == chunk ? b->stride * b->ring : 0;
-    }
-    return bytes;
-}
-
 /* On a link of its own in each direction. */
 static double copy_seconds(const Program *p, const Device *d, int chunk)
 {
     const Devices *s = &p->model->settings.devices;
     return s->latency +
-           (s->host_link > 0 ? (double)timeline_copy_bytes(d, chunk) / s->host_link : 0);
+           (s->host_link > 0 ? (double)offload_moves(d, chunk).bytes / s->host_link : 0);
 }
 
 double timeline_action_seconds(const Program *p, int device, const Action *a)
@@ -134,9 +125,10 @@ double timeline_action_seconds(const Program *p, int device, const Action *a)
     return 0;
 }
 
+static const double units[RUN_KINDS] = {[RUN_F] = 1, [RUN_B] = 2, [RUN_I] = 1, [RUN_W] = 1};
+
 static double duration(const Sim *s, int device, const Action *a)
 {
-    static const double units[RUN_KINDS] = {[RUN_F] = 1, [RUN_B] = 2, [RUN_I] = 1, [RUN_W] = 1};
     if (s->kind != TIMELINE_SECONDS)
         return a->kind == ACT_RUN ? units[a->run] : 0;
     return timeline_action_seconds(s->p, device, a);
@@ -251,27 +243,20 @@ static void prepare(Sim *s, Arena *a)
             s->t->devices[d].spans[i] = (Span){-1, -1};
             s->clippers += list->actions.at[i].kind == ACT_CLIP;
         }
-        for (int stream = 0; stream < STREAMS; stream++)
+        for (int stream = 0; stream < s->streams; stream++)
             find_head(s, d, stream, 0);
         wake(s, d);
     }
 }
 
-/* From the first to the last action of a device. Weights that are rounded at the beginning could as
- * well be rounded at the end of the step before. */
-static double span_of(const Program *p, const Timeline *t, int device)
+static double whole_of(const ActionList *list, const Span *spans)
 {
-    const ActionList *list = &p->devices.at[device].train;
-    const Span *spans = t->devices[device].spans;
     double first = -1, last = 0, rounding = 0;
     for (int i = 0; i < list->actions.n; i++) {
-        if (list->actions.at[i].kind == ACT_ROUND) {
+        const ActionKind kind = list->actions.at[i].kind;
+        if (kind == ACT_ROUND)
             rounding += spans[i].end - spans[i].start;
-            continue;
-        }
-        if (list->actions.at[i].kind == ACT_JOIN)
-            continue;
-        if (spans[i].start < 0)
+        if (kind == ACT_ROUND || kind == ACT_JOIN || spans[i].start < 0)
             continue;
         first = first < 0 || spans[i].start < first ? spans[i].start : first;
         last = spans[i].end > last ? spans[i].end : last;
@@ -279,50 +264,13 @@ static double span_of(const Program *p, const Timeline *t, int device)
     return first < 0 ? rounding : last - first + rounding;
 }
 
-/* Executes the runs in their order, each when what it reads is made; messages are there at once,
- * whatever their order. */
-static void walk_runs(Sim *s, Arena *a)
-{
-    const Program *p = s->p;
-    const int M = p->microbatches, n = 2 * p->chunks.n * M;
-    const SchedulePacer *pacer = schedule_pacer(a, p, true);
-    double *done = ARENA_ARRAY(a, double, n);
-    for (int i = 0; i < n; i++)
-        done[i] = -1;
-    for (bool moved = true; moved;) {
-        moved = false;
-        for (int d = 0; d < p->devices.n; d++) {
-            Walker *w = &s->walkers[d];
-            const ActionList *list = list_of(s, d);
-            for (Head *h = &w->head[0]; h->at < list->actions.n; moved = true) {
-                const Action *x = &list->actions.at[h->at];
-                const Slot slot = {x->run, x->chunk, x->m};
-                double at = w->free[0];
-                if (x->kind == ACT_RUN) {
-                    const double ready = schedule_may_begin(pacer, slot, done);
-                    if (ready < 0)
-                        break;
-                    at = ready > at ? ready : at;
-                }
-                const double seconds = duration(s, d, x);
-                if (x->kind == ACT_RUN && (x->run != RUN_W || !p->chunks.at[x->chunk].has[RUN_I]))
-                    done[(2 * x->chunk + run_goes_back(x->run)) * M + x->m] = at + seconds;
-                s->t->devices[d].busy += seconds;
-                finish(s, d, 0, at, at + seconds);
-            }
-        }
-    }
-}
-
 /* The streams of every device. */
 static Timeline *walk_streams(Arena *a, const Program *p, TimelineKind kind)
 {
-    Sim s = {.p = p, .kind = kind, .t = ARENA_NEW(a, Timeline)};
+    Sim s = {.p = p, .kind = kind, .t = ARENA_NEW(a, Timeline), .streams = program_streams(p)};
     Timeline *t = s.t;
     prepare(&s, a);
-    if (kind == TIMELINE_SHAPE)
-        walk_runs(&s, a);
-    while (s.queued > 0 && kind != TIMELINE_SHAPE) {
+    while (s.queued > 0) {
         int d = s.queue[s.queue_first];
         s.queue_first = (s.queue_first + 1) % p->devices.n;
         s.queued--;
@@ -330,15 +278,28 @@ static Timeline *walk_streams(Arena *a, const Program *p, TimelineKind kind)
         bool moved;
         do {
             moved = false;
-            for (int stream = 0; stream < STREAMS; stream++)
+            for (int stream = 0; stream < s.streams; stream++)
                 moved = advance(&s, d, stream) || moved;
         } while (moved);
     }
     t->complete = true;
     for (int d = 0; d < p->devices.n; d++)
-        for (int stream = 0; stream < (kind == TIMELINE_SHAPE ? 1 : STREAMS); stream++)
+        for (int stream = 0; stream < s.streams; stream++)
             t->complete = t->complete && s.walkers[d].head[stream].at >= list_of(&s, d)->actions.n;
     return t;
+}
+
+static void sum_up(Timeline *t, const Program *p)
+{
+    double busy = 0;
+    for (int d = 0; d < p->devices.n; d++) {
+        t->period = t->devices[d].whole > t->period ? t->devices[d].whole : t->period;
+        busy += t->devices[d].busy;
+    }
+    if (t->period > 0)
+        t->bubble = 1 - busy / (t->period * p->devices.n);
+    if (t->bubble < 1e-12)
+        t->bubble = 0; /* rounding of a sum */
 }
 
 Timeline *timeline_make(Arena *a, const Program *p, TimelineKind kind)
@@ -346,16 +307,80 @@ Timeline *timeline_make(Arena *a, const Program *p, TimelineKind kind)
     const bool links =
         kind == TIMELINE_SECONDS && p->model->profile && p->transfer == TRANSFER_LINKS;
     Timeline *t = links ? timeline_links(a, p) : walk_streams(a, p, kind);
-    double busy = 0;
-    for (int d = 0; d < p->devices.n; d++) {
-        const double span = span_of(p, t, d);
-        t->period = span > t->period ? span : t->period;
-        busy += t->devices[d].busy;
+    for (int d = 0; d < p->devices.n; d++)
+        t->devices[d].whole = whole_of(&p->devices.at[d].train, t->devices[d].spans);
+    sum_up(t, p);
+    return t;
+}
+
+/* -------------------------------------------------------------------------- the shape */
+
+typedef struct {
+    const Program *p;
+    const SchedulePacer *pacer;
+    double *done;  /* [chunks * 2 * micro-batches]: ends of F and of the backward pass; -1: not yet */
+    int *at;       /* [devices]: next action */
+    double *first; /* [devices]: start of its first run; -1: not yet */
+    double *free;  /* [devices]: end of its last */
+} Walk;
+
+/* The next action of a device; false where what it reads is not made yet. */
+static bool shape_step(Walk *s, Timeline *t, int d)
+{
+    const Program *p = s->p;
+    const Action *x = &p->devices.at[d].train.actions.at[s->at[d]];
+    if (x->kind == ACT_RUN) {
+        const double ready = schedule_may_begin(s->pacer, (Slot){x->run, x->chunk, x->m}, s->done);
+        if (ready < 0)
+            return false;
+        const double start = ready > s->free[d] ? ready : s->free[d], end = start + units[x->run];
+        if (x->run != RUN_W || !p->chunks.at[x->chunk].has[RUN_I])
+            s->done[(2 * x->chunk + run_goes_back(x->run)) * p->microbatches + x->m] = end;
+        if (t->devices[d].spans)
+            t->devices[d].spans[s->at[d]] = (Span){start, end};
+        t->devices[d].busy += units[x->run];
+        s->first[d] = s->first[d] < 0 ? start : s->first[d];
+        s->free[d] = end;
+        t->step = end > t->step ? end : t->step;
     }
-    if (t->period > 0)
-        t->bubble = 1 - busy / (t->period * p->devices.n);
-    if (t->bubble < 1e-12)
-        t->bubble = 0; /* rounding of a sum */
+    s->at[d]++;
+    return true;
+}
+
+Timeline *timeline_shape(Arena *a, const Program *p, bool spans)
+{
+    Arena *scratch = arena_new();
+    const int D = p->devices.n, n = 2 * p->chunks.n * p->microbatches;
+    Timeline *t = ARENA_NEW(a, Timeline);
+    t->devices = ARENA_ARRAY(a, DeviceTime, D);
+    Walk s = {.p = p,
+               .pacer = schedule_pacer(scratch, p, true),
+               .done = ARENA_ARRAY(scratch, double, n),
+               .at = ARENA_ARRAY(scratch, int, D),
+               .first = ARENA_ARRAY(scratch, double, D),
+               .free = ARENA_ARRAY(scratch, double, D)};
+    for (int i = 0; i < n; i++)
+        s.done[i] = -1;
+    for (int d = 0; d < D; d++) {
+        s.first[d] = -1;
+        const int actions = p->devices.at[d].train.actions.n;
+        t->devices[d].spans = spans ? ARENA_ARRAY(a, Span, actions) : NULL;
+        for (int i = 0; i < actions && spans; i++)
+            t->devices[d].spans[i] = (Span){-1, -1};
+    }
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (int d = 0; d < D; d++)
+            while (s.at[d] < p->devices.at[d].train.actions.n && shape_step(&s, t, d))
+                moved = true;
+    }
+    t->complete = true;
+    for (int d = 0; d < D; d++) {
+        t->complete = t->complete && s.at[d] == p->devices.at[d].train.actions.n;
+        t->devices[d].whole = s.first[d] < 0 ? 0 : s.free[d] - s.first[d];
+    }
+    sum_up(t, p);
+    arena_free(scratch);
     return t;
 }
 

@@ -4,12 +4,10 @@
 
 #include "program.h"
 
-/* TIMELINE_SECONDS: as cost.h estimates runs, transfers and the update, or a
- * profile has them.
+/* TIMELINE_SECONDS: as cost.h estimates runs, transfers and the update, or a profile has them.
  * TIMELINE_UNITS: F = 1, B = 2, I = W = 1, all else takes no time, but transfers wait for each
- * other. TIMELINE_SHAPE: the runs alone, in units: the schedule's own shape. Transfers have no
- * spans. */
-typedef enum { TIMELINE_SECONDS, TIMELINE_UNITS, TIMELINE_SHAPE } TimelineKind;
+ * other. */
+typedef enum { TIMELINE_SECONDS, TIMELINE_UNITS } TimelineKind;
 
 typedef struct {
     double start, end; /* from the beginning of the step; -1: never, the lists deadlock */
@@ -17,6 +15,8 @@ typedef struct {
 
 typedef struct {
     Span *spans;     /* [actions of the device's train list] */
+    double whole;    /* from the first action to the end of the last; weights that are rounded at the
+                        beginning could as well be rounded at the end of the step before */
     double busy;     /* what the stream of runs spends computing, waits left out */
     double clipping; /* of the clip's span, what is work and not waiting for the others */
 } DeviceTime;
@@ -32,6 +32,9 @@ typedef struct {
 
 /* In the arena. Time and memory grow with the number of actions and waits alone. */
 Timeline *timeline_make(Arena *a, const Program *p, TimelineKind kind);
+/* The runs alone, in units: the schedule's own shape. Messages are there at once, whatever their
+ * order, and all else takes no time. Spans, of runs, only where they are asked for; else NULL. */
+Timeline *timeline_shape(Arena *a, const Program *p, bool spans);
 
 /* Bytes of kept tensors that hold a value, from `at` on until the next step's `at`. */
 typedef struct {
@@ -46,8 +49,6 @@ KeptSteps timeline_kept(Arena *a, const Program *p, const Timeline *t, int devic
 /* Traffic of what a device does to its weights (ACT_ROUND, ACT_REDUCE, ACT_CLIP, ACT_UPDATE): each
  * tensor is read, and written where it changes; the optimizer also clears the gradients. */
 double timeline_weight_bytes(const Device *d, ActionKind kind);
-/* Of one micro-batch: what a copy of the chunk's offloaded tensors moves. */
-int64_t timeline_copy_bytes(const Device *d, int chunk);
 /* Of a run, a copy, or of what is done to weights; 0 for others. */
 double timeline_action_seconds(const Program *p, int device, const Action *a);
 /* timeline_links.c: of seconds, as the host's trainers send and wait; period and bubble are not

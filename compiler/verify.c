@@ -283,6 +283,7 @@ typedef struct {
     const Program *p;
     const ActionList **list; /* [devices] */
     bool host;
+    int streams;
     int *head[STREAMS];         /* [devices]: next action of each stream */
     bool **done;                /* [devices][actions] */
     int *posted, *sent, *taken; /* [links] */
@@ -435,7 +436,7 @@ static bool advance(Machine *m, int d, int stream)
 static bool run_machine(Machine *m, const char *what, FILE *to)
 {
     const Program *p = m->p;
-    int streams = m->host ? 1 : STREAMS;
+    int streams = m->host ? 1 : m->streams;
     for (int d = 0; d < p->devices.n; d++)
         for (int s = 0; s < streams; s++)
             m->head[s][d] = next_on_stream(m, d, s, 0);
@@ -466,10 +467,11 @@ static bool run_machine(Machine *m, const char *what, FILE *to)
 
 static bool execute(const Program *p, bool eval, bool host, FILE *to)
 {
-    Arena *a = p->graph->arena;
+    Arena *a = arena_new();
     int n = p->devices.n;
     Machine m = {.p = p,
                  .host = host,
+                 .streams = program_streams(p),
                  .list = ARENA_ARRAY(a, const ActionList *, n),
                  .done = ARENA_ARRAY(a, bool *, n),
                  .posted = ARENA_ARRAY(a, int, p->links.n + 1),
@@ -482,7 +484,9 @@ static bool execute(const Program *p, bool eval, bool host, FILE *to)
         m.list[d] = eval ? &p->devices.at[d].eval : &p->devices.at[d].train;
         m.done[d] = ARENA_ARRAY(a, bool, m.list[d]->actions.n + 1);
     }
-    return run_machine(&m, host ? "links between threads" : "rendezvous", to);
+    const bool ended = run_machine(&m, host ? "links between threads" : "rendezvous", to);
+    arena_free(a);
+    return ended;
 }
 
 bool verify_deadlock(const Program *p, FILE *to)

@@ -379,7 +379,7 @@ static bool verify_list(const Program *p, int device, const ActionList *list, co
  * them. And an event of a message is waited for where the message is taken, nowhere else. */
 static bool follows_rules(const Program *p, int device, const ActionList *list, FILE *to)
 {
-    Arena *arena = p->graph->arena;
+    Arena *arena = arena_new();
     int *taken_by = ARENA_ARRAY(arena, int, list->actions.n + 1);
     bool ok = true;
     for (int i = 0; i < list->actions.n; i++) {
@@ -399,6 +399,7 @@ static bool follows_rules(const Program *p, int device, const ActionList *list, 
                     verify_where(p, device, list, i));
         ok = ok && right;
     }
+    arena_free(arena);
     return ok;
 }
 

@@ -11,6 +11,7 @@
 /* Tables by [link of this device * micro-batches]. */
 typedef struct {
     Program *p;
+    Arena *arena; /* of the tables */
     Device *d;
     ActionList *list;
     const RunLinks *run_links;
@@ -59,8 +60,9 @@ static int *new_table(Arena *a, int n)
 
 static Waits make_tables(Program *p, const RunLinks *run_links, ActionList *list, int device)
 {
-    Arena *a = p->graph->arena;
+    Arena *a = arena_new();
     Waits t = {.p = p,
+               .arena = a,
                .d = &p->devices.at[device],
                .list = list,
                .run_links = run_links,
@@ -76,6 +78,7 @@ static Waits make_tables(Program *p, const RunLinks *run_links, ActionList *list
     for (int l = 0; l < p->links.n; l++)
         if (p->links.at[l].from == device || p->links.at[l].to == device)
             t.local[l] = n++;
+    VEC_RESERVE(p->graph->arena, &list->waits, list->actions.n);
     t.transfer = new_table(a, n * p->microbatches);
     t.last_touch = new_table(a, n * p->microbatches);
     t.made = new_table(a, n * p->microbatches);
@@ -121,6 +124,8 @@ static void add_known_wait(Waits *t, int action, int on)
 /* F writes over what is copied out; the backward pass reads what comes back. */
 static void wait_for_copies(Waits *t, int i)
 {
+    if (t->d->offloads.n == 0)
+        return;
     const Action a = t->list->actions.at[i];
     const OffloadSlots slots = offload_slots(t->d, a.chunk);
     const int at = a.chunk * t->p->microbatches + a.m;
@@ -205,4 +210,5 @@ void add_waits(Program *p, const RunLinks *run_links, ActionList *list, int devi
             break;
         }
     }
+    arena_free(t.arena);
 }

@@ -42,7 +42,7 @@ done
 gpt() {
     cat <<MDL
 import "blocks/gpt2_block.mdl";
-const vocab = 50257, context = 2048, width = $4, layers = $1, heads = $5;
+const vocab = 50257, context = $6, width = $4, layers = $1, heads = $5;
 model gpt {
     input ids : i32[context];
     target next : i32[context];
@@ -61,10 +61,11 @@ devices gpu[$2] = h100_80g;
 MDL
 }
 printf '\n| GPT: layers, width | devices | micro-batches | command | seconds | MiB |\n|---|--:|--:|---|--:|--:|\n'
-for row in '96 96 1536 12288 96 plan' '96 96 1536 12288 96 plan --search' '4096 1024 4096 2048 16 plan'; do
+for row in '96 96 1536 12288 96 2048 plan' '96 96 1536 12288 96 2048 plan --search' \
+    '4096 1024 4096 2048 16 1024 plan'; do
     set -- $row
-    gpt "$1" "$2" "$3" "$4" "$5" >gpt.mdl
-    used=$(/usr/bin/env time -f '%e %M' "$mdlc" "$6" ${7:-} -q -I "$root/models" gpt.mdl 2>&1 | tail -1)
-    echo "$1 $4 $2 $3 ${used} $6 ${7:-}" |
+    gpt "$1" "$2" "$3" "$4" "$5" "$6" >gpt.mdl
+    env time -o used -f '%e %M' "$mdlc" "$7" ${8:-} -q -I "$root/models" gpt.mdl
+    echo "$1 $4 $2 $3 $(tail -1 used) $7 ${8:-}" |
         awk '{ printf "| %d, %d | %d | %d | %s %s | %.2f | %d |\n", $1, $2, $3, $4, $7, $8, $5, $6 / 1024 }'
 done
