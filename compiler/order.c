@@ -1,24 +1,37 @@
 /* order.c - vector clocks over the streams of all devices; the fewest waits (order.h). */
 #include "order.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+/* A device's clocks tell of as many devices, and of all that it has links with. */
+enum { HORIZON = 16 };
+
 typedef VEC(int) Numbers;
+typedef VEC(int *) Clocks;
+
+/* Of an action that somebody waits for. */
+typedef struct {
+    int *clock; /* NULL: it is not done yet, or nobody waits any more */
+    int users;  /* waits that still need the clock */
+} Done;
 
 typedef struct {
-    Arena *arena;
+    Arena *arena; /* of the walk */
     const Program *p;
-    bool eval, reduce;
-    int streams;        /* of all devices */
-    int each;           /* of a device: STREAMS where something is offloaded, else two */
-    ActionList **list;  /* [devices] */
-    int *head[STREAMS]; /* [devices]: next action of each stream */
-    int **running;      /* [streams]: clock of what is done with the stream's last action */
-    int ***done;        /* [devices][actions]: clock, of those that somebody waits for */
-    int **users;        /* [devices][actions]: waits that still need `done` */
-    int **meeting;      /* [devices]: clock after clipping, for what is enqueued later */
-    int *clip;          /* [devices]: its clip action, or NONE */
-    VEC(int *) unused;  /* clocks */
+    bool reduce;
+    int each;            /* streams of a device: STREAMS where something is offloaded, else two */
+    ActionList **list;   /* [devices] */
+    Numbers *horizon;    /* [devices]: the devices that its clocks tell of, in ascending order */
+    int *own;            /* [devices]: place in its own horizon */
+    int **there, **back; /* [links]: for the horizon of the receiver the places in that of the
+                            sender, NONE: beyond it; and the other way round */
+    int *head[STREAMS];  /* [devices]: next action of each stream */
+    int **running;       /* [devices * each]: clock of what is done with the stream's last action */
+    Done **done;         /* [devices][actions] */
+    int *meeting;        /* [devices * each]: what is done with clipping; NULL: not yet */
+    int *clip;           /* [devices]: its clip action, or NONE */
+    Clocks *unused;      /* [devices] */
     bool *always_post, *always_take; /* [links]: where a rule by micro-batch would be irregular */
     int **send_at;                   /* [links][micro-batches]: action of the sender, or NONE */
     int **recv_at;                   /* the same of the receiver */
@@ -26,81 +39,140 @@ typedef struct {
     int *next_message; /* [links]: first message that the receiver's runs do not know */
     bool *begun;       /* [devices]: has read what the step before left */
     bool *next_step;   /* [links]: what the receiver reads first knows what came a step before */
-    Order *order;      /* [devices] */
-    Numbers *kept;     /* [devices]: the new waits, in the order of finding */
+    Order *order;      /* [devices]; NULL: reducing */
+    Numbers *kept;     /* [devices], reducing: the new waits, in the order of finding */
 } Walk;
 
-static int stream_of(const Walk *w, int device, int stream)
+/* ---------------------------------------------------------------------- clocks */
+
+/* A clock of device d has `each` entries for every device of its horizon, in that order. */
+static int clock_size(const Walk *w, int d)
 {
-    return w->each * device + stream;
+    return w->horizon[d].n * w->each;
 }
 
-static int *clock_new(Walk *w)
+/* Where device `of` is in the horizon of d, or NONE. */
+static int place_of(const Walk *w, int d, int of)
 {
-    int *c = w->unused.n ? w->unused.at[--w->unused.n] : ARENA_ARRAY(w->arena, int, w->streams);
-    for (int i = 0; i < w->streams; i++)
+    int lo = 0, hi = w->horizon[d].n;
+    if (of == d)
+        return w->own[d];
+    while (lo < hi) {
+        const int mid = (lo + hi) / 2;
+        if (w->horizon[d].at[mid] < of)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < w->horizon[d].n && w->horizon[d].at[lo] == of ? lo : NONE;
+}
+
+/* What a clock of device d says of a stream of device `of`. */
+static int entry(const Walk *w, const int *clock, int d, int of, int stream)
+{
+    const int place = place_of(w, d, of);
+    return place == NONE ? NONE : clock[place * w->each + stream];
+}
+
+static int *running(const Walk *w, int d, int stream)
+{
+    return w->running[w->each * d + stream];
+}
+
+/* Its own entry. */
+static void set_done(const Walk *w, int *clock, int d, int stream, int at)
+{
+    clock[w->own[d] * w->each + stream] = at;
+}
+
+static int *clock_new(Walk *w, int d)
+{
+    Clocks *u = &w->unused[d];
+    int *c = u->n ? u->at[--u->n] : ARENA_ARRAY(w->arena, int, clock_size(w, d));
+    for (int i = 0; i < clock_size(w, d); i++)
         c[i] = NONE;
     return c;
 }
 
-static void clock_join(const Walk *w, int *into, const int *from)
+/* Two clocks of one device. */
+static void clock_join(const Walk *w, int d, int *into, const int *from)
 {
-    for (int i = 0; i < w->streams; i++)
+    for (int i = 0; i < clock_size(w, d); i++)
         into[i] = from[i] > into[i] ? from[i] : into[i];
 }
 
-/* The clock that waiting for action `on` of device d gives: for peers' receives the send's. */
-static const int *done_clock(const Walk *w, int d, int on)
+/* From a clock at the other end of a link; places: of each device of d's horizon there. */
+static void clock_join_far(const Walk *w, int d, int *into, const int *from, const int *places)
 {
-    return w->done[d][on];
+    for (int i = 0; i < w->horizon[d].n; i++)
+        for (int s = 0; s < w->each && places[i] != NONE; s++) {
+            const int x = from[places[i] * w->each + s], at = i * w->each + s;
+            into[at] = x > into[at] ? x : into[at];
+        }
 }
 
-/* Whose entry says that `on` is done: stream and action. */
-static void identity(const Walk *w, int d, int on, int *stream, int *at)
+/* Joins the meeting's clock for what is enqueued after it. */
+static void join_meeting(const Walk *w, int d, int at, int *into)
+{
+    for (int i = 0; i < w->horizon[d].n && w->meeting && at >= w->clip[d]; i++)
+        for (int s = 0; s < w->each; s++) {
+            const int x = w->meeting[w->horizon[d].at[i] * w->each + s], to = i * w->each + s;
+            into[to] = x > into[to] ? x : into[to];
+        }
+}
+
+/* Whose entry says that `on` is done: device, stream and action. */
+static void identity(const Walk *w, int d, int on, int *device, int *stream, int *at)
 {
     const Action *a = &w->list[d]->actions.at[on];
     if (a->kind == ACT_RECV && w->p->transfer == TRANSFER_PEER) {
-        const Link *l = &w->p->links.at[a->link];
-        *stream = stream_of(w, l->from, 1);
+        *device = w->p->links.at[a->link].from;
+        *stream = STREAM_TRANSFER;
         *at = w->send_at[a->link][a->m];
     } else {
-        *stream = stream_of(w, d, (int)action_stream(a));
+        *device = d;
+        *stream = (int)action_stream(a);
         *at = on;
     }
 }
 
-static bool covers(const Walk *w, const int *clock, int d, int on)
+/* A clock of device `whose` says that action `on` of device d is done. */
+static bool covers(const Walk *w, const int *clock, int whose, int d, int on)
 {
-    int stream, at;
-    identity(w, d, on, &stream, &at);
-    return clock[stream] >= at;
+    int device, stream, at;
+    identity(w, d, on, &device, &stream, &at);
+    return entry(w, clock, whose, device, stream) >= at;
 }
 
 static void use(Walk *w, int d, int on)
 {
-    if (--w->users[d][on] == 0) {
-        VEC_PUSH(w->arena, &w->unused, w->done[d][on]);
-        w->done[d][on] = NULL;
+    Done *x = &w->done[d][on];
+    if (--x->users == 0) {
+        VEC_PUSH(w->arena, &w->unused[d], x->clock);
+        x->clock = NULL;
     }
 }
 
-/* Keeps the clock of an action for those that wait for it. */
+/* Keeps a clock of the device for those that wait for the action. */
 static void keep(Walk *w, int d, int at, const int *clock)
 {
-    if (w->users[d][at] == 0)
+    Done *x = &w->done[d][at];
+    if (x->users == 0)
         return;
-    w->done[d][at] = clock_new(w);
-    memcpy(w->done[d][at], clock, sizeof(int) * (size_t)w->streams);
+    x->clock = clock_new(w, d);
+    memcpy(x->clock, clock, sizeof(int) * (size_t)clock_size(w, d));
 }
+
+/* -------------------------------------------------------------------- the walk */
 
 static bool waits_known(const Walk *w, int d, const Action *a)
 {
     for (int i = 0; i < a->nwaits; i++) {
         int on = w->list[d]->waits.at[a->first_wait + i];
-        if (!w->done[d][on])
+        if (!w->done[d][on].clock)
             return false;
     }
-    return !(w->meeting[d] == NULL && w->clip[d] != NONE && action_stream(a) != STREAM_COMPUTE &&
+    return !(w->meeting == NULL && w->clip[d] != NONE && action_stream(a) != STREAM_COMPUTE &&
              a - w->list[d]->actions.at > w->clip[d]);
 }
 
@@ -121,33 +193,37 @@ static bool ended(const Walk *w, int d, int on)
     return !is_peer_receive(w, d, on) || w->next_step[w->list[d]->actions.at[on].link];
 }
 
-/* Joins to `clock` what the action's waits give. Reducing: only the waits that neither `clock`,
- * `other` (may be NULL) nor another of its waits implies, which become its waits. */
-static void take_waits(Walk *w, int d, Action *a, int *clock, const int *other)
+/* Whether neither `clock`, nor the sender's, nor another of its waits implies a wait. */
+static bool is_needed(const Walk *w, int d, const Action *a, int on, const int *clock,
+                      const int *sends, int sender)
 {
-    ActionList *list = w->list[d];
-    int first = w->kept[d].n, kept = 0;
-    for (int i = 0; i < a->nwaits; i++) {
-        int on = list->waits.at[a->first_wait + i];
-        bool needed = !covers(w, clock, d, on) && !(other && covers(w, other, d, on));
-        for (int k = 0; k < a->nwaits && needed; k++) {
-            int than = list->waits.at[a->first_wait + k];
-            needed = than == on || !covers(w, done_clock(w, d, than), d, on);
-        }
-        if (a->kind == ACT_JOIN && ended(w, d, on))
-            continue;
-        if (!w->reduce || needed || take_always(w, d, on)) {
-            VEC_PUSH(w->arena, &w->kept[d], on);
-            kept++;
-        }
-    }
-    for (int i = 0; i < kept; i++)
-        clock_join(w, clock, done_clock(w, d, w->kept[d].at[first + i]));
-    for (int i = 0; i < a->nwaits; i++)
-        use(w, d, list->waits.at[a->first_wait + i]);
+    const int *waits = &w->list[d]->waits.at[a->first_wait];
+    bool needed = !covers(w, clock, d, d, on) && !(sends && covers(w, sends, sender, d, on));
+    for (int k = 0; k < a->nwaits && needed; k++)
+        needed = waits[k] == on || !covers(w, w->done[d][waits[k]].clock, d, d, on);
+    return needed || take_always(w, d, on);
+}
+
+/* Joins to `clock` what the action's waits give. Reducing: only the waits that are needed, which
+ * become its waits. sends: for a receive the clock of its sender, else NULL. */
+static void take_waits(Walk *w, int d, Action *a, int *clock, const int *sends, int sender)
+{
+    const int *waits = &w->list[d]->waits.at[a->first_wait];
+    const int asked = a->nwaits, first = w->reduce ? w->kept[d].n : 0;
+    for (int i = 0; i < asked && w->reduce; i++)
+        if (!(a->kind == ACT_JOIN && ended(w, d, waits[i])) &&
+            is_needed(w, d, a, waits[i], clock, sends, sender))
+            VEC_PUSH(w->p->graph->arena, &w->kept[d], waits[i]);
+    const int *kept = w->reduce ? &w->kept[d].at[first] : waits;
+    const int n = w->reduce ? w->kept[d].n - first : asked;
+    for (int i = 0; i < n; i++)
+        if (w->reduce || !(a->kind == ACT_JOIN && ended(w, d, kept[i])))
+            clock_join(w, d, clock, w->done[d][kept[i]].clock);
+    for (int i = 0; i < asked; i++)
+        use(w, d, waits[i]);
     if (w->reduce) {
         a->first_wait = first;
-        a->nwaits = kept;
+        a->nwaits = n;
     }
 }
 
@@ -168,11 +244,11 @@ static bool at_end(const Walk *w, int d, int stream)
 /* What the receiver's compute stream knows of messages to it from this action on. */
 static void note_arrivals(Walk *w, int d, int at, const int *clock)
 {
-    for (int i = 0; i < w->links_in[d].n; i++) {
-        int l = w->links_in[d].at[i], *m = &w->next_message[l];
-        int sender = stream_of(w, w->p->links.at[l].from, 1);
-        for (; *m < w->p->microbatches && w->send_at[l][*m] != NONE &&
-               clock[sender] >= w->send_at[l][*m];
+    for (int i = 0; i < w->links_in[d].n && w->order; i++) {
+        const int l = w->links_in[d].at[i];
+        int *m = &w->next_message[l];
+        const int sent = entry(w, clock, d, w->p->links.at[l].from, STREAM_TRANSFER);
+        for (; *m < w->p->microbatches && w->send_at[l][*m] != NONE && sent >= w->send_at[l][*m];
              ++*m)
             w->order[d].arrived[w->recv_at[l][*m]] = at;
     }
@@ -183,9 +259,9 @@ static void note_arrivals(Walk *w, int d, int at, const int *clock)
 static void note_next_step(Walk *w, int d, const int *clock)
 {
     for (int i = 0; i < w->links_in[d].n && !w->begun[d]; i++) {
-        int l = w->links_in[d].at[i];
-        w->next_step[l] = clock[stream_of(w, w->p->links.at[l].from, 1)] != NONE;
-        for (int m = 0; m < w->p->microbatches; m++)
+        const int l = w->links_in[d].at[i];
+        w->next_step[l] = entry(w, clock, d, w->p->links.at[l].from, STREAM_TRANSFER) != NONE;
+        for (int m = 0; m < w->p->microbatches && w->order; m++)
             if (w->recv_at[l][m] != NONE)
                 w->order[d].next_step[w->recv_at[l][m]] = w->next_step[l];
     }
@@ -194,8 +270,9 @@ static void note_next_step(Walk *w, int d, const int *clock)
 
 static void note_certain(Walk *w, int d, int at, const int *clock)
 {
-    for (int s = 0; s < w->each; s++)
-        w->order[d].certain[s][at] = clock[stream_of(w, d, s)];
+    const int own = w->own[d] * w->each;
+    for (int s = 0; s < w->each && w->order; s++)
+        w->order[d].certain[s][at] = clock[own + s];
 }
 
 /* The meeting of all devices' hosts. */
@@ -209,19 +286,25 @@ static bool try_clip(Walk *w)
         if (a->kind != ACT_CLIP || !waits_known(w, d, a))
             return false;
     }
-    int *all = clock_new(w);
+    int *all = ARENA_ARRAY(w->arena, int, n * w->each);
+    for (int i = 0; i < n * w->each; i++)
+        all[i] = NONE;
     for (int d = 0; d < n; d++) {
-        int s = stream_of(w, d, 0), at = w->head[0][d];
-        take_waits(w, d, &w->list[d]->actions.at[at], w->running[s], NULL);
-        note_certain(w, d, at, w->running[s]);
-        note_arrivals(w, d, at, w->running[s]);
-        w->running[s][s] = at;
-        clock_join(w, all, w->running[s]);
+        const int at = w->head[0][d];
+        int *own = running(w, d, STREAM_COMPUTE);
+        take_waits(w, d, &w->list[d]->actions.at[at], own, NULL, NONE);
+        note_certain(w, d, at, own);
+        note_arrivals(w, d, at, own);
+        set_done(w, own, d, STREAM_COMPUTE, at);
+        for (int i = 0; i < clock_size(w, d); i++) {
+            int *x = &all[w->horizon[d].at[i / w->each] * w->each + i % w->each];
+            *x = own[i] > *x ? own[i] : *x;
+        }
     }
+    w->meeting = all;
     for (int d = 0; d < n; d++) {
-        clock_join(w, w->running[stream_of(w, d, 0)], all);
-        w->meeting[d] = all;
-        keep(w, d, w->head[0][d], all);
+        join_meeting(w, d, w->head[0][d], running(w, d, STREAM_COMPUTE));
+        keep(w, d, w->head[0][d], running(w, d, STREAM_COMPUTE));
         advance(w, d, 0);
     }
     return true;
@@ -232,36 +315,30 @@ static bool try_alone(Walk *w, int d, int stream)
 {
     if (at_end(w, d, stream))
         return false;
-    int at = w->head[stream][d], s = stream_of(w, d, stream);
+    const int at = w->head[stream][d];
+    int *own = running(w, d, stream);
     Action *a = &w->list[d]->actions.at[at];
     if (a->kind == ACT_CLIP)
         return try_clip(w);
     if (!waits_known(w, d, a))
         return false;
-    take_waits(w, d, a, w->running[s], NULL);
-    note_certain(w, d, at, w->running[s]);
+    take_waits(w, d, a, own, NULL, NONE);
+    note_certain(w, d, at, own);
     if (stream == STREAM_COMPUTE)
-        note_arrivals(w, d, at, w->running[s]);
+        note_arrivals(w, d, at, own);
     if (a->kind == ACT_RUN || a->kind == ACT_ROUND)
-        note_next_step(w, d, w->running[s]);
-    w->running[s][s] = at;
-    keep(w, d, at, w->running[s]);
+        note_next_step(w, d, own);
+    set_done(w, own, d, stream, at);
+    keep(w, d, at, own);
     advance(w, d, stream);
     return true;
 }
 
-/* Joins the meeting's clock for what is enqueued after it. */
-static void join_meeting(Walk *w, int d, int at, int *clock)
-{
-    if (w->meeting[d] && at > w->clip[d])
-        clock_join(w, clock, w->meeting[d]);
-}
-
-/* Whether something that the receiver has to have done is not implied for the sender. */
-static bool post_needed(const Walk *w, int d, const Action *r, const int *sender)
+/* Whether something that the receiver (d) has to have done is not implied for the sender. */
+static bool post_needed(const Walk *w, int d, const Action *r, const int *sends, int sender)
 {
     for (int i = 0; i < r->nwaits; i++)
-        if (!covers(w, sender, d, w->list[d]->waits.at[r->first_wait + i]))
+        if (!covers(w, sends, sender, d, w->list[d]->waits.at[r->first_wait + i]))
             return true;
     return false;
 }
@@ -269,53 +346,53 @@ static bool post_needed(const Walk *w, int d, const Action *r, const int *sender
 /* A send and its receive, both next on their streams. */
 static bool try_message(Walk *w, int d)
 {
-    if (at_end(w, d, 1))
+    if (at_end(w, d, STREAM_TRANSFER))
         return false;
-    int at = w->head[1][d], from = stream_of(w, d, 1);
+    const int at = w->head[STREAM_TRANSFER][d];
     Action *send = &w->list[d]->actions.at[at];
     if (send->kind != ACT_SEND || !waits_known(w, d, send))
         return false;
-    int e = w->p->links.at[send->link].to, to = stream_of(w, e, 1);
-    if (at_end(w, e, 1))
+    const int l = send->link, e = w->p->links.at[l].to;
+    if (at_end(w, e, STREAM_TRANSFER))
         return false;
-    int there = w->head[1][e];
+    const int there = w->head[STREAM_TRANSFER][e];
     Action *recv = &w->list[e]->actions.at[there];
-    if (recv->kind != ACT_RECV || recv->link != send->link || recv->m != send->m ||
-        !waits_known(w, e, recv))
+    if (recv->kind != ACT_RECV || recv->link != l || recv->m != send->m || !waits_known(w, e, recv))
         return false;
-    bool peer = w->p->transfer == TRANSFER_PEER;
-    int *s = w->running[from], *r = w->running[to];
+    const bool peer = w->p->transfer == TRANSFER_PEER;
+    int *s = running(w, d, STREAM_TRANSFER), *r = running(w, e, STREAM_TRANSFER);
     join_meeting(w, d, at, s);
     join_meeting(w, e, there, r);
-    take_waits(w, d, send, s, NULL);
+    take_waits(w, d, send, s, NULL, NONE);
     if (w->reduce && peer)
-        send->after_post = post_needed(w, e, recv, s) || w->always_post[send->link];
-    take_waits(w, e, recv, r, s);
+        send->after_post = post_needed(w, e, recv, s, d) || w->always_post[l];
+    take_waits(w, e, recv, r, s, d);
     if (peer && send->after_post)
-        clock_join(w, s, r);
-    Order *x = &w->order[e];
-    for (int i = 0; i < 2; i++) {
-        int known = s[stream_of(w, e, i)], own = r[stream_of(w, e, i)];
-        x->free[i][there] = !peer && own > known ? own : known;
+        clock_join_far(w, d, s, r, w->back[l]);
+    for (int i = 0; i < 2 && w->order; i++) {
+        const int known = entry(w, s, d, e, i), own = entry(w, r, e, e, i);
+        w->order[e].free[i][there] = !peer && own > known ? own : known;
     }
     note_certain(w, d, at, s);
     note_certain(w, e, there, r);
-    s[from] = at;
-    if (peer) {
-        r[to] = there;
-        keep(w, e, there, s);
-    } else {
-        clock_join(w, r, s);
-        r[to] = there;
-        keep(w, e, there, r);
+    set_done(w, s, d, STREAM_TRANSFER, at);
+    if (peer && w->done[e][there].users) {
+        int *brought = clock_new(w, e);
+        clock_join_far(w, e, brought, s, w->there[l]);
+        w->done[e][there].clock = brought;
+    } else if (!peer) {
+        clock_join_far(w, e, r, s, w->there[l]);
     }
+    set_done(w, r, e, STREAM_TRANSFER, there);
+    if (!peer)
+        keep(w, e, there, r);
     keep(w, d, at, s);
-    advance(w, d, 1);
-    advance(w, e, 1);
+    advance(w, d, STREAM_TRANSFER);
+    advance(w, e, STREAM_TRANSFER);
     return true;
 }
 
-/* ------------------------------------------------------------------- the walk */
+/* ------------------------------------------------------------------ its beginning */
 
 static ActionList *list_of(Program *p, int device, bool eval)
 {
@@ -330,16 +407,64 @@ static int *new_numbers(Arena *a, int n)
     return x;
 }
 
+static int ascending(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+/* The nearest devices, by links. */
+static void find_horizons(Walk *w)
+{
+    const Program *p = w->p;
+    const int n = p->devices.n;
+    Numbers *near = ARENA_ARRAY(w->arena, Numbers, n);
+    int *seen = new_numbers(w->arena, n); /* by whom last */
+    for (int l = 0; l < p->links.n; l++) {
+        VEC_PUSH(w->arena, &near[p->links.at[l].from], p->links.at[l].to);
+        VEC_PUSH(w->arena, &near[p->links.at[l].to], p->links.at[l].from);
+    }
+    w->horizon = ARENA_ARRAY(w->arena, Numbers, n);
+    w->own = ARENA_ARRAY(w->arena, int, n);
+    for (int d = 0; d < n; d++) {
+        Numbers *h = &w->horizon[d];
+        VEC_PUSH(w->arena, h, d);
+        seen[d] = d;
+        for (int i = 0; i < h->n && (i == 0 || h->n < HORIZON); i++)
+            for (int k = 0; k < near[h->at[i]].n && (i == 0 || h->n < HORIZON); k++) {
+                const int other = near[h->at[i]].at[k];
+                if (seen[other] == d)
+                    continue;
+                seen[other] = d;
+                VEC_PUSH(w->arena, h, other);
+            }
+        qsort(h->at, (size_t)h->n, sizeof *h->at, ascending);
+        while (h->at[w->own[d]] != d)
+            w->own[d]++;
+    }
+}
+
+static int *find_places(Walk *w, int d, int other)
+{
+    int *places = ARENA_ARRAY(w->arena, int, w->horizon[d].n);
+    for (int i = 0; i < w->horizon[d].n; i++)
+        places[i] = place_of(w, other, w->horizon[d].at[i]);
+    return places;
+}
+
 static void find_messages(Walk *w)
 {
     const Program *p = w->p;
     w->send_at = ARENA_ARRAY(w->arena, int *, p->links.n + 1);
     w->recv_at = ARENA_ARRAY(w->arena, int *, p->links.n + 1);
+    w->there = ARENA_ARRAY(w->arena, int *, p->links.n + 1);
+    w->back = ARENA_ARRAY(w->arena, int *, p->links.n + 1);
     w->next_message = ARENA_ARRAY(w->arena, int, p->links.n + 1);
     w->links_in = ARENA_ARRAY(w->arena, Numbers, p->devices.n);
     for (int l = 0; l < p->links.n; l++) {
         w->send_at[l] = new_numbers(w->arena, p->microbatches);
         w->recv_at[l] = new_numbers(w->arena, p->microbatches);
+        w->there[l] = find_places(w, p->links.at[l].to, p->links.at[l].from);
+        w->back[l] = find_places(w, p->links.at[l].from, p->links.at[l].to);
         VEC_PUSH(w->arena, &w->links_in[p->links.at[l].to], l);
     }
     for (int d = 0; d < p->devices.n; d++)
@@ -352,45 +477,45 @@ static void find_messages(Walk *w)
             else if (a->kind == ACT_CLIP)
                 w->clip[d] = i;
             for (int k = 0; k < a->nwaits; k++)
-                w->users[d][w->list[d]->waits.at[a->first_wait + k]]++;
+                w->done[d][w->list[d]->waits.at[a->first_wait + k]].users++;
         }
 }
 
-static Walk begin_walk(Program *p, bool eval, bool reduce)
+/* results: where the order is kept, in its arena; NULL: the waits are reduced. */
+static Walk begin_walk(Arena *a, Program *p, bool eval, Arena *results)
 {
-    Arena *a = p->graph->arena;
-    int n = p->devices.n, each = STREAM_TRANSFER + 1;
-    for (int d = 0; d < n; d++)
-        each = p->devices.at[d].offloads.n ? STREAMS : each;
+    const int n = p->devices.n, each = program_streams(p);
     Walk w = {.arena = a,
               .p = p,
-              .eval = eval,
-              .reduce = reduce,
-              .streams = each * n,
+              .reduce = !results,
               .each = each,
               .list = ARENA_ARRAY(a, ActionList *, n),
               .running = ARENA_ARRAY(a, int *, each *n),
-              .done = ARENA_ARRAY(a, int **, n),
-              .users = ARENA_ARRAY(a, int *, n),
-              .meeting = ARENA_ARRAY(a, int *, n),
+              .done = ARENA_ARRAY(a, Done *, n),
               .clip = new_numbers(a, n),
+              .unused = ARENA_ARRAY(a, Clocks, n),
               .begun = ARENA_ARRAY(a, bool, n),
               .next_step = ARENA_ARRAY(a, bool, p->links.n + 1),
-              .order = ARENA_ARRAY(a, Order, n),
+              .order = results ? ARENA_ARRAY(results, Order, n) : NULL,
               .kept = ARENA_ARRAY(a, Numbers, n)};
+    find_horizons(&w);
     for (int s = 0; s < each; s++)
         w.head[s] = ARENA_ARRAY(a, int, n);
     for (int d = 0; d < n; d++) {
         w.list[d] = list_of(p, d, eval);
-        int actions = w.list[d]->actions.n;
-        w.done[d] = ARENA_ARRAY(a, int *, actions + 1);
-        w.users[d] = ARENA_ARRAY(a, int, actions + 1);
-        w.order[d] = (Order){.free = {new_numbers(a, actions), new_numbers(a, actions)},
-                             .arrived = new_numbers(a, actions),
-                             .next_step = ARENA_ARRAY(a, bool, actions + 1)};
+        const int actions = w.list[d]->actions.n;
+        w.done[d] = ARENA_ARRAY(a, Done, actions + 1);
+        if (results)
+            w.order[d] =
+                (Order){.free = {new_numbers(results, actions), new_numbers(results, actions)},
+                        .arrived = new_numbers(results, actions),
+                        .next_step = ARENA_ARRAY(results, bool, actions + 1)};
+        else
+            VEC_RESERVE(p->graph->arena, &w.kept[d], w.list[d]->waits.n);
         for (int s = 0; s < each; s++) {
-            w.order[d].certain[s] = new_numbers(a, actions);
-            w.running[stream_of(&w, d, s)] = clock_new(&w);
+            if (results)
+                w.order[d].certain[s] = new_numbers(results, actions);
+            w.running[each * d + s] = clock_new(&w, d);
             w.head[s][d] = -1;
             advance(&w, d, s);
         }
@@ -421,53 +546,84 @@ static bool walk(Walk *w)
     return true;
 }
 
-Order *order_find(const Program *p, bool eval)
+Order *order_find(Arena *a, const Program *p, bool eval)
 {
-    Walk w = begin_walk((Program *)p, eval, false); /* its lists are only read */
-    return walk(&w) ? w.order : NULL;
+    Arena *scratch = arena_new();
+    Walk w = begin_walk(scratch, (Program *)p, eval, a); /* its lists are only read */
+    const bool ended = walk(&w);
+    arena_free(scratch);
+    return ended ? w.order : NULL;
 }
 
 /* --------------------------------------------------------------- the fewest waits */
 
-static ActionList copy_list(Arena *a, const ActionList *from)
+/* The waits of a list with all their reasons. */
+typedef struct {
+    int *first, *n; /* [actions] */
+    Numbers waits;
+} Asked;
+
+static Asked note_asked(Arena *a, const ActionList *list)
 {
-    ActionList to = {0};
-    for (int i = 0; i < from->actions.n; i++)
-        VEC_PUSH(a, &to.actions, from->actions.at[i]);
-    for (int i = 0; i < from->waits.n; i++)
-        VEC_PUSH(a, &to.waits, from->waits.at[i]);
-    return to;
+    const int n = list->actions.n;
+    Asked x = {.first = ARENA_ARRAY(a, int, n + 1),
+               .n = ARENA_ARRAY(a, int, n + 1),
+               .waits = {.at = list->waits.at, .n = list->waits.n, .cap = list->waits.cap}};
+    for (int i = 0; i < n; i++) {
+        x.first[i] = list->actions.at[i].first_wait;
+        x.n[i] = list->actions.at[i].nwaits;
+    }
+    return x;
+}
+
+static void ask_again(ActionList *list, const Asked *asked)
+{
+    for (int i = 0; i < list->actions.n; i++) {
+        list->actions.at[i].first_wait = asked->first[i];
+        list->actions.at[i].nwaits = asked->n[i];
+        list->actions.at[i].after_post = false;
+    }
+    list->waits.at = asked->waits.at;
+    list->waits.n = asked->waits.n;
+    list->waits.cap = asked->waits.cap;
 }
 
 /* Whether message m of each link is waited for: by the sender for its post, by the receiver's
  * runs for its arrival. [links][micro-batches] */
-typedef enum { NOT_THERE, NOT_NEEDED, NEEDED } Need;
+enum { NOT_THERE, NOT_NEEDED, NEEDED };
+typedef unsigned char Need;
 typedef struct {
     Need **post, **take;
 } Needs;
 
-static Needs find_needs(Program *p, bool eval, const ActionList *full)
+static void note_needs(Needs *n, const ActionList *list, const int *waits, int count, Need need)
 {
-    Arena *a = p->graph->arena;
+    for (int k = 0; k < count; k++) {
+        const Action *on = &list->actions.at[waits[k]];
+        if (on->kind == ACT_RECV)
+            n->take[on->link][on->m] = need;
+    }
+}
+
+static Needs find_needs(Arena *a, Program *p, bool eval, const Asked *asked)
+{
     Needs n = {ARENA_ARRAY(a, Need *, p->links.n + 1), ARENA_ARRAY(a, Need *, p->links.n + 1)};
     for (int l = 0; l < p->links.n; l++) {
         n.post[l] = ARENA_ARRAY(a, Need, p->microbatches);
         n.take[l] = ARENA_ARRAY(a, Need, p->microbatches);
     }
-    for (int d = 0; d < p->devices.n; d++)
-        for (int asked = 1; asked >= 0; asked--) {
-            const ActionList *list = asked ? &full[d] : list_of(p, d, eval);
-            for (int i = 0; i < list->actions.n; i++) {
-                const Action *x = &list->actions.at[i];
-                if (x->kind == ACT_SEND)
-                    n.post[x->link][x->m] = x->after_post ? NEEDED : NOT_NEEDED;
-                for (int k = 0; k < x->nwaits; k++) {
-                    const Action *on = &list->actions.at[list->waits.at[x->first_wait + k]];
-                    if (on->kind == ACT_RECV)
-                        n.take[on->link][on->m] = asked ? NOT_NEEDED : NEEDED;
-                }
-            }
+    for (int d = 0; d < p->devices.n; d++) {
+        const ActionList *list = list_of(p, d, eval);
+        const Asked *x = &asked[d];
+        for (int i = 0; i < list->actions.n; i++)
+            note_needs(&n, list, x->waits.at + x->first[i], x->n[i], NOT_NEEDED);
+        for (int i = 0; i < list->actions.n; i++) {
+            const Action *y = &list->actions.at[i];
+            if (y->kind == ACT_SEND)
+                n.post[y->link][y->m] = y->after_post ? NEEDED : NOT_NEEDED;
+            note_needs(&n, list, list->waits.at + y->first_wait, y->nwaits, NEEDED);
         }
+    }
     return n;
 }
 
@@ -497,61 +653,77 @@ static bool settle(int *from, bool *always, const Need *train, const Need *eval,
     return rule != NONE;
 }
 
-static void reduce(Program *p, bool eval, bool *always_post, bool *always_take)
+/* false: the lists are stuck, and some waits are lost. */
+static bool reduce(Program *p, bool eval, bool *always_post, bool *always_take)
 {
-    Walk w = begin_walk(p, eval, true);
+    Arena *scratch = arena_new();
+    Walk w = begin_walk(scratch, p, eval, NULL);
     w.always_post = always_post;
     w.always_take = always_take;
-    if (!walk(&w))
-        return; /* the verifier will say where it is stuck */
-    for (int d = 0; d < p->devices.n; d++) {
+    const bool ended = walk(&w);
+    for (int d = 0; d < p->devices.n && ended; d++) {
         w.list[d]->waits.at = w.kept[d].at;
         w.list[d]->waits.n = w.kept[d].n;
         w.list[d]->waits.cap = w.kept[d].cap;
     }
+    arena_free(scratch);
+    return ended;
 }
 
-static void note_takes(Arena *a, ActionList *list, const ActionList *full)
+static void note_takes(Arena *a, ActionList *list, const Asked *asked)
 {
     for (int i = 0; i < list->actions.n; i++) {
-        const Action *x = &full->actions.at[i];
-        list->actions.at[i].first_take = list->takes.n;
-        for (int k = 0; k < x->nwaits; k++) {
-            int on = full->waits.at[x->first_wait + k];
-            if (full->actions.at[on].kind == ACT_RECV && action_stream(x) == STREAM_COMPUTE)
+        Action *x = &list->actions.at[i];
+        x->first_take = list->takes.n;
+        for (int k = 0; k < asked->n[i] && action_stream(x) == STREAM_COMPUTE; k++) {
+            const int on = asked->waits.at[asked->first[i] + k];
+            if (list->actions.at[on].kind == ACT_RECV)
                 VEC_PUSH(a, &list->takes, on);
         }
-        list->actions.at[i].ntakes = list->takes.n - list->actions.at[i].first_take;
+        x->ntakes = list->takes.n - x->first_take;
     }
+}
+
+/* Whether every link has its rules; else it waits for all its messages from now on. */
+static bool find_rules(Program *p, const Needs *train, const Needs *eval, bool *post, bool *take)
+{
+    bool settled = true;
+    for (int l = 0; l < p->links.n; l++) {
+        Link *k = &p->links.at[l];
+        const int n = p->microbatches;
+        settled = settle(&k->post_from, &post[l], train->post[l], eval->post[l], n) && settled;
+        settled = settle(&k->take_from, &take[l], train->take[l], eval->take[l], n) && settled;
+    }
+    return settled;
 }
 
 void order_waits(Program *p)
 {
-    Arena *a = p->graph->arena;
-    ActionList *full[2] = {ARENA_ARRAY(a, ActionList, p->devices.n),
-                           ARENA_ARRAY(a, ActionList, p->devices.n)};
+    Arena *a = arena_new();
+    const int n = p->devices.n;
+    const bool peer = p->transfer == TRANSFER_PEER;
+    Asked *asked[2] = {ARENA_ARRAY(a, Asked, n), ARENA_ARRAY(a, Asked, n)};
     bool *post = ARENA_ARRAY(a, bool, p->links.n + 1), *take = ARENA_ARRAY(a, bool, p->links.n + 1);
-    for (int d = 0; d < p->devices.n; d++)
+    for (int d = 0; d < n; d++)
         for (int eval = 0; eval < 2; eval++)
-            full[eval][d] = copy_list(a, list_of(p, d, eval));
+            asked[eval][d] = note_asked(a, list_of(p, d, eval));
     for (bool settled = false; !settled;) {
+        Arena *scratch = arena_new();
         Needs needs[2];
         for (int eval = 0; eval < 2; eval++) {
-            for (int d = 0; d < p->devices.n; d++)
-                *list_of(p, d, eval) = copy_list(a, &full[eval][d]);
-            reduce(p, eval, post, take);
-            needs[eval] = find_needs(p, eval, full[eval]);
+            for (int d = 0; d < n; d++)
+                ask_again(list_of(p, d, eval), &asked[eval][d]);
+            const bool ended = reduce(p, eval, post, take);
+            for (int d = 0; d < n && !ended; d++) /* the verifier will say where they are stuck */
+                ask_again(list_of(p, d, eval), &asked[eval][d]);
+            if (peer)
+                needs[eval] = find_needs(scratch, p, eval, asked[eval]);
         }
-        settled = true;
-        for (int l = 0; l < p->links.n && p->transfer == TRANSFER_PEER; l++) {
-            Link *k = &p->links.at[l];
-            const Needs *t = &needs[0], *e = &needs[1];
-            int n = p->microbatches;
-            settled = settle(&k->post_from, &post[l], t->post[l], e->post[l], n) && settled;
-            settled = settle(&k->take_from, &take[l], t->take[l], e->take[l], n) && settled;
-        }
+        settled = !peer || find_rules(p, &needs[0], &needs[1], post, take);
+        arena_free(scratch);
     }
-    for (int d = 0; d < p->devices.n && p->transfer == TRANSFER_PEER; d++)
+    for (int d = 0; d < n && peer; d++)
         for (int eval = 0; eval < 2; eval++)
-            note_takes(a, list_of(p, d, eval), &full[eval][d]);
+            note_takes(p->graph->arena, list_of(p, d, eval), &asked[eval][d]);
+    arena_free(a);
 }

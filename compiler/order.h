@@ -19,7 +19,11 @@
  *
  * order_find() goes through the lists as a rendezvous would execute them, which verify_deadlock
  * proves to come to an end, and keeps a vector clock (Fidge 1988, Mattern 1989) for every
- * stream: entry s is the last action of stream s that is certainly done. */
+ * stream: an entry is the last action of a stream that is certainly done. A clock has entries for
+ * the streams of its own device, of all that it has links with, and of the next nearest, sixteen
+ * devices in all or more: so what a walk takes grows with the actions and not with the devices.
+ * Nothing is known of those farther away, so an order that holds only by way of them counts for
+ * none: the waits for it stay, and the proofs do without it. */
 #ifndef MDLC_ORDER_H
 #define MDLC_ORDER_H
 
@@ -37,8 +41,8 @@ typedef struct {
                         before it, begins with the messages of the step before there */
 } Order;
 
-/* For every device; NULL where the lists cannot be gone through to their end. */
-Order *order_find(const Program *p, bool eval);
+/* For every device, in the arena; NULL where the lists cannot be gone through to their end. */
+Order *order_find(Arena *a, const Program *p, bool eval);
 
 /* Waits that others imply are taken away, so that every one that is left is needed: what is
  * left is the transitive reduction (Aho, Garey, Ullman 1972) of the order that communicate()

@@ -403,23 +403,29 @@ static bool follows_rules(const Program *p, int device, const ActionList *list, 
     return ok;
 }
 
+/* Of the lists of a step, or of an evaluation. */
+static bool verify_lists(const Program *p, bool eval, FILE *to)
+{
+    Arena *a = arena_new();
+    const bool gpus = p->transfer != TRANSFER_LINKS;
+    const Order *order = gpus ? order_find(a, p, eval) : NULL;
+    bool ok = !gpus || order;
+    if (!ok)
+        fprintf(to, "race: the lists cannot be gone through to their end\n");
+    for (int d = 0; d < p->devices.n && (!gpus || order); d++) {
+        const ActionList *list = eval ? &p->devices.at[d].eval : &p->devices.at[d].train;
+        if (p->transfer == TRANSFER_PEER)
+            ok = follows_rules(p, d, list, to) && ok;
+        ok = verify_list(p, d, list, order ? &order[d] : NULL, to) && ok;
+    }
+    arena_free(a);
+    return ok;
+}
+
 bool verify_races(const Program *p, FILE *to)
 {
     if (!verify_shape(p, "race", to))
         return false;
-    bool ok = true;
-    for (int eval = 0; eval < 2; eval++) {
-        Order *order = p->transfer == TRANSFER_LINKS ? NULL : order_find(p, eval);
-        if (!order && p->transfer != TRANSFER_LINKS) {
-            fprintf(to, "race: the lists cannot be gone through to their end\n");
-            return false;
-        }
-        for (int d = 0; d < p->devices.n; d++) {
-            const Device *x = &p->devices.at[d];
-            if (p->transfer == TRANSFER_PEER)
-                ok = follows_rules(p, d, eval ? &x->eval : &x->train, to) && ok;
-            ok = verify_list(p, d, eval ? &x->eval : &x->train, order ? &order[d] : NULL, to) && ok;
-        }
-    }
-    return ok;
+    const bool train = verify_lists(p, false, to);
+    return verify_lists(p, true, to) && train;
 }

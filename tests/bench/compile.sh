@@ -62,10 +62,13 @@ MDL
 }
 printf '\n| GPT: layers, width | devices | micro-batches | command | seconds | MiB |\n|---|--:|--:|---|--:|--:|\n'
 for row in '96 96 1536 12288 96 2048 plan' '96 96 1536 12288 96 2048 plan --search' \
-    '4096 1024 4096 2048 16 1024 plan'; do
+    '96 96 1536 12288 96 2048 plan --target cuda' '4096 1024 4096 2048 16 1024 plan' \
+    '4096 1024 4096 2048 16 1024 plan --target cuda'; do
     set -- $row
     gpt "$1" "$2" "$3" "$4" "$5" "$6" >gpt.mdl
-    env time -o used -f '%e %M' "$mdlc" "$7" ${8:-} -q -I "$root/models" gpt.mdl
-    echo "$1 $4 $2 $3 $(tail -1 used) $7 ${8:-}" |
-        awk '{ printf "| %d, %d | %d | %d | %s %s | %.2f | %d |\n", $1, $2, $3, $4, $7, $8, $5, $6 / 1024 }'
+    what="$1, $4 | $2 | $3"
+    shift 6
+    env time -o used -f '%e %M' "$mdlc" "$@" -q -I "$root/models" gpt.mdl
+    tail -1 used | awk -v what="$what" -v command="$*" \
+        '{ printf "| %s | %s | %.2f | %d |\n", what, command, $1, $2 / 1024 }'
 done
