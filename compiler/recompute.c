@@ -66,6 +66,12 @@ static void find_layers(Chooser *c, const Graph *g)
     }
 }
 
+static void set_all(unsigned char *levels, const Chooser *c, int level)
+{
+    for (int l = 0; l < c->nlayers; l++)
+        levels[l] = (unsigned char)level;
+}
+
 static void set_levels(const Chooser *c, Graph *g, const unsigned char *levels)
 {
     g->remade = (Remade){.layers = c->nlayers};
@@ -201,7 +207,7 @@ static bool make_outlines(Chooser *c, Model *m)
 {
     unsigned char *levels = ARENA_ARRAY(c->arena, unsigned char, c->nlayers + 1);
     for (int k = 0; k < RECOMPUTE_LEVELS; k++) {
-        memset(levels, k, (size_t)c->nlayers);
+        set_all(levels, c, k);
         Model *with = with_levels(c, c->arena, levels);
         if (!with)
             return false;
@@ -306,7 +312,8 @@ static void knapsack(Arena *a, const Item *items, int n, double need, unsigned c
         memcpy(cost, next, sizeof *cost * (size_t)width);
     }
     if (isinf(cost[BUCKETS])) {
-        memset(level, RECOMPUTE_ALL, (size_t)n);
+        for (int i = 0; i < n; i++)
+            level[i] = RECOMPUTE_ALL;
         return;
     }
     for (int i = n - 1, b = BUCKETS; i >= 0; i--) {
@@ -360,7 +367,7 @@ static void choose(const Chooser *c, const Plan *p, unsigned char *levels)
     const Outline *o = c->outline[RECOMPUTE_KEEP];
     Arena *scratch = arena_new();
     const OutlineHeld held = outline_held(o, p->piece, scratch);
-    memset(levels, RECOMPUTE_KEEP, (size_t)c->nlayers);
+    set_all(levels, c, RECOMPUTE_KEEP);
     const double *whole = estimate(c, scratch, p, &held, levels);
     int *layer = ARENA_ARRAY(scratch, int, c->nlayers + 1),
         *item = ARENA_ARRAY(scratch, int, c->nlayers + 1);
@@ -514,7 +521,7 @@ static void choose_levels(Chooser *c)
     if (free.effort <= MOST_EFFORT / 10 && count_choices(c) <= FEW_CHOICES) {
         try_all(c);
         if (!c->found)
-            memset(c->levels, RECOMPUTE_ALL, (size_t)c->nlayers);
+            set_all(c->levels, c, RECOMPUTE_ALL);
         return;
     }
     const int rounds = free.effort * (is_searched(c) ? ORDERS : 1) > MOST_EFFORT ? 3 : MOST_ROUNDS;
@@ -529,11 +536,11 @@ static void choose_levels(Chooser *c)
         learn(c, &free, levels);
     }
     for (int k = RECOMPUTE_CHEAP; k < RECOMPUTE_LEVELS && !c->found; k++) {
-        memset(levels, k, (size_t)c->nlayers);
+        set_all(levels, c, k);
         consider(c, levels, &free);
     }
     if (!c->found)
-        memset(c->levels, RECOMPUTE_ALL, (size_t)c->nlayers);
+        set_all(c->levels, c, RECOMPUTE_ALL);
     else if (free.effort <= MOST_EFFORT)
         while (improve(c))
             ;
@@ -565,7 +572,7 @@ void recompute(Model *m, bool gpus, Diag *d)
     if (c.nlayers == 0)
         warn_no_layers(m, d);
     else if (kind == RECOMPUTE_FULL)
-        memset(c.levels, RECOMPUTE_ALL, (size_t)c.nlayers);
+        set_all(c.levels, &c, RECOMPUTE_ALL);
     else if (m->settings.devices.memory > 0 && make_outlines(&c, m))
         choose_levels(&c);
     set_levels(&c, m->graph, c.levels);

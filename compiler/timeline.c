@@ -41,7 +41,7 @@ typedef struct {
     Walker *walkers; /* [devices] */
     int *queue;      /* of devices to look at; a ring with a place for each */
     int queue_first, queued;
-    int streams;     /* that have actions */
+    int streams;               /* that have actions */
     int clippers, clip_posted; /* devices whose lists hold a CLIP; those that stand at it */
     double clip_at;
 } Sim;
@@ -318,7 +318,7 @@ Timeline *timeline_make(Arena *a, const Program *p, TimelineKind kind)
 typedef struct {
     const Program *p;
     const SchedulePacer *pacer;
-    double *done;  /* [chunks * 2 * micro-batches]: ends of F and of the backward pass; -1: not yet */
+    double *done;  /* [chunks * 2 * micro-batches]: ends of F and the backward pass; -1: not yet */
     int *at;       /* [devices]: next action */
     double *first; /* [devices]: start of its first run; -1: not yet */
     double *free;  /* [devices]: end of its last */
@@ -354,11 +354,11 @@ Timeline *timeline_shape(Arena *a, const Program *p, bool spans)
     Timeline *t = ARENA_NEW(a, Timeline);
     t->devices = ARENA_ARRAY(a, DeviceTime, D);
     Walk s = {.p = p,
-               .pacer = schedule_pacer(scratch, p, true),
-               .done = ARENA_ARRAY(scratch, double, n),
-               .at = ARENA_ARRAY(scratch, int, D),
-               .first = ARENA_ARRAY(scratch, double, D),
-               .free = ARENA_ARRAY(scratch, double, D)};
+              .pacer = schedule_pacer(scratch, p, true),
+              .done = ARENA_ARRAY(scratch, double, n),
+              .at = ARENA_ARRAY(scratch, int, D),
+              .first = ARENA_ARRAY(scratch, double, D),
+              .free = ARENA_ARRAY(scratch, double, D)};
     for (int i = 0; i < n; i++)
         s.done[i] = -1;
     for (int d = 0; d < D; d++) {
