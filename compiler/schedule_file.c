@@ -474,8 +474,8 @@ bool schedule_file_read(Model *m, const char *name, const char *text, size_t siz
         for (int i = 0; i < r.lines.at[line].n; i++)
             if (r.lines.at[line].at[i].run == RUN_I || r.lines.at[line].at[i].run == RUN_W)
                 in_two = true;
-    if (in_two && !schedule_splits(parallel->schedule))
-        parallel->schedule = SCHEDULE_ZERO_BUBBLE;
+    if (in_two != schedule_splits(parallel->schedule))
+        parallel->schedule = in_two ? SCHEDULE_ZERO_BUBBLE : SCHEDULE_1F1B;
     parallel->file = r.file;
     return true;
 }

@@ -287,6 +287,9 @@ static void test_forms_taken(void **state)
     /* B is I and W where one chunk has them apart */
     check_taken(two, "0F0,0F1,0B0,0B1\n1F0,1I0,1F1,1W0,1B1\n",
                 "0F0,0F1,0I0,0W0,0I1,0W1\n1F0,1I0,1F1,1W0,1I1,1W1\n");
+    /* the model's own schedule does not count */
+    check_taken(model_text("", "parallel { microbatch = 2; schedule = searched; }" TWO), plain,
+                plain);
     /* devices and micro-batches come from the file where the model says nothing of them */
     check_taken(model_text("", ""), plain, plain);
     /* any order of devices, and chunks that follow one another on one device */
