@@ -44,6 +44,10 @@ typedef struct {
 /* For every device, in the arena; NULL where the lists cannot be gone through to their end. */
 Order *order_find(Arena *a, const Program *p, bool eval);
 
+/* Takes waits away that others imply, of the lists of a step or of an evaluation; what the links
+ * always wait for stays. [links] each. false: the lists are stuck, and some waits are lost. */
+bool order_reduce(Program *p, bool eval, bool *always_post, bool *always_take);
+
 /* Waits that others imply are taken away, so that every one that is left is needed: what is
  * left is the transitive reduction (Aho, Garey, Ullman 1972) of the order that communicate()
  * asked for. Peer transfers: sets Action.after_post, Link.post_from and

@@ -20,6 +20,11 @@ typedef struct {
     int64_t late;    /* bytes of a micro-batch that the backward pass makes for the weights alone */
     bool has_inward, has_weights;
 } Unit;
+/* Seconds of all passes of one micro-batch. */
+static inline double unit_work(const Unit *u)
+{
+    return u->forward + u->inward + u->weights;
+}
 
 /* A tensor that other units read. */
 typedef struct {
@@ -51,7 +56,8 @@ Outline *outline_make(Arena *a, Model *m);
 /* Takes devices, schedule and chunks from the settings of its model once more. */
 void outline_shape(Outline *o);
 
-/* Slots that a cut takes for what crosses it, on either side: two for messages one way, two back. */
+/* Slots that a cut takes for what crosses it, on either side: two for messages one way, two back.
+ */
 enum { CROSSING_SLOTS = 4 };
 
 /* What a way of cutting would come to. Seconds are never more than those of the plan: messages

@@ -286,6 +286,11 @@ static inline StreamKind action_stream(const Action *a)
            : a->kind == ACT_COPY_IN                   ? STREAM_IN
                                                       : STREAM_COMPUTE;
 }
+/* What a device does in a step, or in an evaluation. */
+static inline ActionList *program_list(const Program *p, int device, bool eval)
+{
+    return eval ? &p->devices.at[device].eval : &p->devices.at[device].train;
+}
 int program_streams(const Program *p); /* how many of them have actions on some device */
 /* The least of what a chunk's offloaded tensors have as slots: of the buffers that the forward pass
  * writes, on the host, and that the backward pass reads; 0: nothing of the chunk is offloaded. */

@@ -329,11 +329,6 @@ static double held_by(const Chooser *c, const OutlineHeld *held, int unit, int l
     return (double)u->kept * held->kept[unit] + (double)u->late * held->late[unit];
 }
 
-static double work(const Unit *u)
-{
-    return u->forward + u->inward + u->weights;
-}
-
 /* Bytes of every device, as the outlines show them. */
 static double *estimate(const Chooser *c, Arena *a, const Plan *p, const OutlineHeld *held,
                         const unsigned char *levels)
@@ -386,7 +381,7 @@ static void choose(const Chooser *c, const Plan *p, unsigned char *levels)
             }
             for (int k = RECOMPUTE_CHEAP; k < RECOMPUTE_LEVELS; k++) {
                 items[item[l]].seconds[k] +=
-                    fmax(0, work(&c->outline[k]->units.at[u]) - work(&o->units.at[u]));
+                    fmax(0, unit_work(&c->outline[k]->units.at[u]) - unit_work(&o->units.at[u]));
                 items[item[l]].saved[k] +=
                     held_by(c, &held, u, RECOMPUTE_KEEP) - held_by(c, &held, u, k);
             }
@@ -420,7 +415,7 @@ static Kind kind_of(const Chooser *c, int layer)
         k.device = c->outline[0]->device_of[c->best.piece[u]];
         for (int l = 0; l < RECOMPUTE_LEVELS; l++) {
             const Unit *x = &c->outline[l]->units.at[u];
-            k.seconds[l] += work(x);
+            k.seconds[l] += unit_work(x);
             k.kept[l] += (double)(x->kept + x->late);
         }
     }

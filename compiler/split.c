@@ -19,7 +19,7 @@
  * ends before the bounds on the search do, no way of cutting is better.
  *
  * The first plan, which is the one that is improved where there are too many ways to try all, has
- * the smallest bottleneck: a search over the greedy fill, exact for contiguous parts.
+ * the smallest bottleneck (split_even.c).
  */
 #include <math.h>
 #include <stdlib.h>
@@ -39,13 +39,6 @@ enum {
     MOST_WAYS = 300  /* remembered */
 };
 
-static const double EQUAL = 1 + 1e-9;
-
-/* Units [from, to) without annotation, for pieces lo to hi. */
-typedef struct {
-    int from, to, lo, hi;
-} Gap;
-
 typedef struct {
     int *piece; /* [units] */
     Outlook look;
@@ -56,13 +49,11 @@ typedef struct {
     const Outline *o;
     Arena *arena;
     SplitGoal goal;
-    bool gpus, chain; /* chain: one run of units on each device, in the order of the data */
-    VEC(Gap) gaps;
+    bool gpus, chain;  /* chain: one run of units on each device, in the order of the data */
     int first_trained; /* unit with a backward pass */
-    int *gap_of;       /* [units]: its gap, or NONE */
-    bool *wanted;      /* [gaps * pieces]: must not stay empty */
-    int *piece;        /* [units]: of the way under way */
-    double *load;  /* [pieces], in the search [devices]: seconds of a micro-batch, or fixed bytes */
+    SplitGaps cut;
+    int *piece;    /* [units]: of the way under way */
+    double *load;  /* [devices]: seconds of a micro-batch */
     double *space; /* [devices]: fixed bytes */
     double limit;  /* a way that needs more is no better than one that is known */
     double slack;  /* bytes that plans were seen to need besides what their looks said */
@@ -77,20 +68,9 @@ typedef struct {
 
 /* --------------------------------------------------------------------------- ways */
 
-static double work(const Unit *u)
-{
-    return u->forward + u->inward + u->weights;
-}
-
-static double weigh(const Search *s, int unit)
-{
-    const Unit *u = &s->o->units.at[unit];
-    return s->goal == SPLIT_TIME ? work(u) : (double)u->fixed;
-}
-
 static int compare(double a, double b)
 {
-    return a > b * EQUAL ? 1 : b > a * EQUAL ? -1 : 0;
+    return a > b * SPLIT_EQUAL ? 1 : b > a * SPLIT_EQUAL ? -1 : 0;
 }
 
 static double first_key(const Search *s, const Way *w)
@@ -198,165 +178,6 @@ static bool consider(Search *s, const int *piece)
     return true;
 }
 
-/* --------------------------------------------------------------------------- gaps */
-
-static void find_gaps(Search *s)
-{
-    const Outline *o = s->o;
-    const int n = o->units.n;
-    bool *held = ARENA_ARRAY(s->arena, bool, o->npieces);
-    int before = NONE;
-    s->gap_of = ARENA_ARRAY(s->arena, int, n + 1);
-    for (int u = 0; u < n; u++) {
-        s->gap_of[u] = NONE;
-        if (o->units.at[u].device != NONE)
-            held[o->units.at[u].device] = true;
-    }
-    for (int u = 0; u < n;) {
-        if (o->units.at[u].device != NONE) {
-            before = o->units.at[u++].device;
-            continue;
-        }
-        Gap g = {.from = u, .lo = before == NONE ? 0 : before};
-        for (; u < n && o->units.at[u].device == NONE; u++)
-            s->gap_of[u] = s->gaps.n;
-        g.to = u;
-        g.hi = u < n ? o->units.at[u].device : o->npieces - 1;
-        g.hi = g.hi < g.lo ? g.lo : g.hi;
-        VEC_PUSH(s->arena, &s->gaps, g);
-    }
-    s->wanted = ARENA_ARRAY(s->arena, bool, (s->gaps.n + 1) * o->npieces);
-    for (int i = 0; i < s->gaps.n; i++) {
-        const Gap *g = &s->gaps.at[i];
-        bool *wanted = &s->wanted[i * o->npieces];
-        int count = 0;
-        for (int k = g->lo; k <= g->hi; k++) {
-            wanted[k] = !held[k];
-            held[k] = true;
-            count += wanted[k];
-        }
-        if (count > g->to - g->from)
-            memset(wanted, 0, sizeof *wanted * (size_t)o->npieces);
-    }
-}
-
-/* Fills pieces lo to hi from the front with units [from, to); false when they do not fit
- * under `limit`, which only the last may pass. */
-static bool gap_fits(const Search *s, const Gap *g, double limit)
-{
-    int k = g->lo;
-    double load = s->load[k];
-    for (int u = g->from; u < g->to; u++) {
-        while (load + weigh(s, u) > limit && k < g->hi)
-            load = s->load[++k];
-        load += weigh(s, u);
-        if (load > limit)
-            return false;
-    }
-    return true;
-}
-
-/* How neat a cut before a unit is: 0 is neatest. */
-static int depth_at(const Search *s, int unit)
-{
-    return unit < s->o->units.n ? s->o->units.at[unit].depth : 0;
-}
-
-/* The neatest place for a cut near `to`, where piece k, which begins at `from`, stays under the
- * limit, and the rest of the gap fits as well. `load` is the piece's up to `to`; `wants` units are
- * left. */
-static int find_neat(const Search *s, const Gap *g, int k, int from, int to, double load, int wants,
-                     double limit)
-{
-    enum { NEAR = 32 };
-    int best = to;
-    double before = load, after = load;
-    for (int off = 1; off <= NEAR; off++) {
-        if (to - off >= from)
-            before -= weigh(s, to - off);
-        if (to + off <= g->to)
-            after += weigh(s, to + off - 1);
-        const int places[2] = {to - off, to + off};
-        for (int side = 0; side < 2; side++) {
-            const int at = places[side];
-            if (at <= from || at > g->to - wants || (side && after > limit) ||
-                depth_at(s, at) >= depth_at(s, best) ||
-                !gap_fits(s, &(Gap){at, g->to, k + 1, g->hi}, limit))
-                continue;
-            best = at;
-        }
-    }
-    return best;
-}
-
-/* Cuts one gap under `limit` (which it fits). */
-static void gap_cut(Search *s, int gap, double limit)
-{
-    const Outline *o = s->o;
-    const Gap *g = &s->gaps.at[gap];
-    const bool *wanted = &s->wanted[gap * o->npieces];
-    double left = 0, others = 0;
-    int from = g->from, wants = 0;
-    for (int u = g->from; u < g->to; u++)
-        left += weigh(s, u);
-    for (int k = g->lo; k <= g->hi; k++)
-        others += s->load[k], wants += wanted[k];
-    for (int k = g->lo; k <= g->hi; k++) {
-        const double even = (left + others) / (g->hi - k + 1);
-        double load = s->load[k];
-        int to = from;
-        others -= load;
-        wants -= wanted[k];
-        /* as near to an even share as possible, with enough left for the rest to want, and no
-         * more than the rest can take */
-        while (to < g->to - wants && load + weigh(s, to) <= limit &&
-               (k == g->hi || load + weigh(s, to) / 2 <= even || (to == from && wanted[k]) ||
-                !gap_fits(s, &(Gap){to, g->to, k + 1, g->hi}, limit)))
-            load += weigh(s, to++);
-        if (to == from && wanted[k] && to < g->to)
-            load += weigh(s, to++);
-        if (k < g->hi && to > from)
-            to = find_neat(s, g, k, from, to, load, wants, limit);
-        for (; from < to; from++) {
-            s->piece[from] = k;
-            s->load[k] += weigh(s, from);
-            left -= weigh(s, from);
-        }
-    }
-    for (; from < g->to; from++) {
-        s->piece[from] = g->hi;
-        s->load[g->hi] += weigh(s, from);
-    }
-}
-
-/* Gaps are filled one after the other; loads of earlier ones count for later ones. */
-static void cut_evenly(Search *s)
-{
-    const Outline *o = s->o;
-    memset(s->load, 0, sizeof *s->load * (size_t)o->npieces);
-    for (int u = 0; u < o->units.n; u++)
-        if (o->units.at[u].device != NONE) {
-            s->piece[u] = o->units.at[u].device;
-            s->load[s->piece[u]] += weigh(s, u);
-        }
-    for (int i = 0; i < s->gaps.n; i++) {
-        const Gap *g = &s->gaps.at[i];
-        double low = 0, high = 0;
-        for (int k = 0; k < o->npieces; k++)
-            high = s->load[k] > high ? s->load[k] : high;
-        for (int u = g->from; u < g->to; u++)
-            high += weigh(s, u);
-        for (int turn = 0; turn < 60; turn++) {
-            const double mid = (low + high) / 2;
-            if (gap_fits(s, g, mid))
-                high = mid;
-            else
-                low = mid;
-        }
-        gap_cut(s, i, high * EQUAL);
-    }
-}
-
 /* ------------------------------------------------------------------------- search */
 
 /* Seconds or bytes that any way has which begins like this one, up to `unit`. In a chain whose
@@ -384,9 +205,9 @@ static void search(Search *s, int unit, double before_f, double before_b)
         consider(s, s->piece);
         return;
     }
-    const int gap = s->gap_of[unit];
-    const Gap *g = gap == NONE ? NULL : &s->gaps.at[gap];
-    const bool *wanted = g ? &s->wanted[gap * o->npieces] : NULL;
+    const int gap = s->cut.gap_of[unit];
+    const SplitGap *g = gap == NONE ? NULL : &s->cut.gaps.at[gap];
+    const bool *wanted = g ? &s->cut.wanted[gap * o->npieces] : NULL;
     const bool begins = g && unit == g->from;
     const int lo = !g ? o->units.at[unit].device : begins ? g->lo : s->piece[unit - 1];
     const int hi = g ? g->hi : lo;
@@ -408,11 +229,11 @@ static void search(Search *s, int unit, double before_f, double before_b)
             }
         s->piece[unit] = k;
         s->places++;
-        s->load[d] += work(u);
+        s->load[d] += unit_work(u);
         s->space[d] += (double)u->fixed;
-        if (bound(s, unit, f, b) <= s->limit * EQUAL && has_room(s, d))
+        if (bound(s, unit, f, b) <= s->limit * SPLIT_EQUAL && has_room(s, d))
             search(s, unit + 1, f, b);
-        s->load[d] -= work(u);
+        s->load[d] -= unit_work(u);
         s->space[d] -= (double)u->fixed;
     }
     s->piece[unit] = NONE;
@@ -431,11 +252,11 @@ static void improve(Search *s)
                 continue;
             for (int side = 0; side < 2; side++) {
                 const int moved = side ? u : u - 1;
-                if (s->gap_of[moved] == NONE)
+                if (s->cut.gap_of[moved] == NONE)
                     continue;
                 memcpy(piece, best, sizeof *piece * (size_t)n);
                 piece[moved] = best[side ? u - 1 : u];
-                const Gap *g = &s->gaps.at[s->gap_of[moved]];
+                const SplitGap *g = &s->cut.gaps.at[s->cut.gap_of[moved]];
                 const int other = side ? u + 1 : u - 2; /* the piece keeps something */
                 if (piece[moved] < g->lo || piece[moved] > g->hi || other < 0 || other >= n ||
                     best[other] != best[moved])
@@ -567,18 +388,6 @@ static const int *choose(Search *s, Arena *a)
     return chosen ? chosen : s->ways[0].piece;
 }
 
-void split_evenly(const Outline *o, int *piece)
-{
-    Search *s = ARENA_NEW(o->arena, Search);
-    *s = (Search){.o = o,
-                  .arena = o->arena,
-                  .goal = SPLIT_TIME,
-                  .piece = piece,
-                  .load = ARENA_ARRAY(o->arena, double, o->npieces)};
-    find_gaps(s);
-    cut_evenly(s);
-}
-
 /* A way to begin with, that others have to beat; true where its plan fits. */
 static bool try_first(Search *s, const int *piece, int64_t *of_device)
 {
@@ -647,14 +456,15 @@ static Split *split_for(Model *m, bool gpus)
                   .gpus = gpus,
                   .chain = o->npieces == o->ndevices,
                   .piece = ARENA_ARRAY(a, int, o->units.n + 1),
-                  .load = ARENA_ARRAY(a, double, o->npieces),
+                  .cut = split_gaps(o, m->settings.parallel.split),
+                  .load = ARENA_ARRAY(a, double, o->ndevices),
                   .space = ARENA_ARRAY(a, double, o->ndevices),
                   .limit = INFINITY,
                   .most_looked = MOST_LOOKED,
                   .slack = gpus ? GPU_KERNEL_SCRATCH + GPU_LIBRARY_WORKSPACE : 0};
-    find_gaps(s);
-    if (s->gaps.n == 0 || (s->gaps.n == 1 && s->gaps.at[0].lo == s->gaps.at[0].hi)) {
-        cut_evenly(s);
+    if (s->cut.gaps.n == 0 ||
+        (s->cut.gaps.n == 1 && s->cut.gaps.at[0].lo == s->cut.gaps.at[0].hi)) {
+        split_gaps_evenly(&s->cut, s->piece);
         return with_look(s, split_of(s, a, s->piece)); /* nothing to choose */
     }
     for (int u = 0; u < o->units.n; u++)
@@ -662,7 +472,7 @@ static Split *split_for(Model *m, bool gpus)
     while (s->first_trained < o->units.n && !o->units.at[s->first_trained].has_inward &&
            !o->units.at[s->first_trained].has_weights)
         s->first_trained++;
-    cut_evenly(s);
+    split_gaps_evenly(&s->cut, s->piece);
     int *first = arena_copy(a, s->piece, sizeof *first * (size_t)o->units.n);
     int64_t *of_device = ARENA_ARRAY(a, int64_t, o->ndevices);
     if (!try_first(s, first, of_device) && m->settings.devices.memory > 0) {
@@ -671,7 +481,6 @@ static Split *split_for(Model *m, bool gpus)
         /* little of the search is cut off, so it must be shorter */
         s->most_looked = isfinite(s->limit) ? MOST_LOOKED : MOST_LOOKED / 100;
     }
-    memset(s->load, 0, sizeof *s->load * (size_t)o->npieces);
     if ((double)o->units.n * o->npieces < MOST_CHOICES)
         search(s, 0, 0, 0);
     else

@@ -1,9 +1,30 @@
-/* split.h - parts of split.c that the search uses. */
+/* split.h - what the files that cut a model share, and the search uses. */
 #ifndef MDLC_SPLIT_H
 #define MDLC_SPLIT_H
 
 #include "outline.h"
 
+/* Times and bytes as near as this are equal. */
+#define SPLIT_EQUAL (1 + 1e-9)
+
+/* Units [from, to) without annotation, for pieces lo to hi. */
+typedef struct {
+    int from, to, lo, hi;
+} SplitGap;
+
+typedef struct {
+    const Outline *o;
+    SplitGoal goal;
+    VEC(SplitGap) gaps;
+    int *gap_of;  /* [units]: its gap, or NONE */
+    bool *wanted; /* [gaps * pieces]: must not stay empty */
+    double *load; /* [pieces]: seconds of a micro-batch, or fixed bytes */
+} SplitGaps;
+
+/* In the outline's arena. */
+SplitGaps split_gaps(const Outline *o, SplitGoal goal);
+/* The cut whose largest piece has least of what the goal names. piece: of each unit. */
+void split_gaps_evenly(SplitGaps *s, int *piece);
 /* The cut whose largest piece takes least time; piece: of each unit. */
 void split_evenly(const Outline *o, int *piece);
 

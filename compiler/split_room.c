@@ -16,11 +16,6 @@
 
 enum { MOST_STEPS = 100000000 };
 
-static double work(const Unit *u)
-{
-    return u->forward + u->inward + u->weights;
-}
-
 double split_bytes(const Outline *o, const SplitRoom *r, int unit, int device)
 {
     const Unit *u = &o->units.at[unit];
@@ -49,7 +44,7 @@ bool split_within(const Outline *o, const SplitRoom *r, int *piece)
         for (int i = k - 1; i < n; i++) {
             double load = 0, bytes = r->slack[k - 1] + split_edge(o, i);
             for (int j = i + 1; j <= n && !isinf(before[i]); j++) {
-                load += work(&o->units.at[j - 1]);
+                load += unit_work(&o->units.at[j - 1]);
                 bytes += split_bytes(o, r, j - 1, k - 1);
                 if (bytes > r->memory)
                     break;

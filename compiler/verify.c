@@ -481,7 +481,7 @@ static bool execute(const Program *p, bool eval, bool host, FILE *to)
     for (int s = 0; s < STREAMS; s++)
         m.head[s] = ARENA_ARRAY(a, int, n);
     for (int d = 0; d < n; d++) {
-        m.list[d] = eval ? &p->devices.at[d].eval : &p->devices.at[d].train;
+        m.list[d] = program_list(p, d, eval);
         m.done[d] = ARENA_ARRAY(a, bool, m.list[d]->actions.n + 1);
     }
     const bool ended = run_machine(&m, host ? "links between threads" : "rendezvous", to);

@@ -413,7 +413,7 @@ static bool verify_lists(const Program *p, bool eval, FILE *to)
     if (!ok)
         fprintf(to, "race: the lists cannot be gone through to their end\n");
     for (int d = 0; d < p->devices.n && (!gpus || order); d++) {
-        const ActionList *list = eval ? &p->devices.at[d].eval : &p->devices.at[d].train;
+        const ActionList *list = program_list(p, d, eval);
         if (p->transfer == TRANSFER_PEER)
             ok = follows_rules(p, d, list, to) && ok;
         ok = verify_list(p, d, list, order ? &order[d] : NULL, to) && ok;

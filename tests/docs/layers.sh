@@ -48,8 +48,8 @@ BEGIN {
              "calls_weights catalogue command_text eval layers limits match operations prune " \
              "scope settings settings_data settings_read settings_rows statements " \
              "cost grad grad_rules fuse.h")
-    layer(5, "program simplify precision differentiate outline attempt split recompute search split_room place fuse lower offload roll schedule schedule_zero schedule_pace schedule_search schedule_file schedule_runs communicate slots allocate " \
-             "cost_gpu cost_gpu_image cost_gpu_launch cost_gpu_step order profile verify verify_memory verify_races verify_shape verify_values waits timeline timeline_links lifetimes names")
+    layer(5, "program simplify precision differentiate outline attempt split split_even recompute search split_room place fuse lower offload roll schedule schedule_zero schedule_pace schedule_search schedule_file schedule_runs communicate slots allocate " \
+             "cost_gpu cost_gpu_image cost_gpu_launch cost_gpu_step order order_waits profile verify verify_memory verify_races verify_shape verify_values waits timeline timeline_links lifetimes names")
     layer(6, "emit emit_cmake emit_fused emit_gpu emit_map emit_offload emit_ops emit_tensors emit_schedule emit_stage emit_text emit_trainer emit_update " \
              "plan plan_layers compare search_text plan_trace report_text report_json csv dot svg svg_rows svg_text")
     layer(7, "main driver apply options help build cache doctor profile_file profile_measure profile_trace files_out report toolchain toolchain_gpu kernels_gpu")

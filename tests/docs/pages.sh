@@ -30,12 +30,12 @@ unset MDL_HOME CC
 scratch=$(mktemp -d) || exit 1
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 1' INT TERM
-mkdir "$scratch/tmp" "$scratch/cache" "$scratch/blocks" "$scratch/work" "$scratch/emitted"
-cp -r "$root/models" "$scratch/work/models" || exit 1
+mkdir "$scratch/tmp" "$scratch/cache" "$scratch/blocks" "$scratch/pages" "$scratch/emitted"
+cp -r "$root/models" "$scratch/pages/models" || exit 1
 # kernels for GPUs take long to compile: a cache of them may be given
 export TMPDIR="$scratch/tmp" XDG_CACHE_HOME="${MDL_TEST_CACHE:-$scratch/cache}"
 PATH=$(dirname "$mdlc"):$PATH
-cd "$scratch/work" || exit 1
+cd "$scratch/pages" || exit 1
 
 failures=0
 examples=0

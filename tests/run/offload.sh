@@ -8,34 +8,13 @@ set -u
 mdlc=$1 target=$2 work=$3
 shift 3
 here=$(cd "$(dirname "$0")/../cuda" && pwd) || exit 1
-
-fail()
-{
-    echo "offload: $name: $1" >&2
-    [ $# -lt 2 ] || cat "$2" >&2
-    exit 1
-}
+. "$here/../run/small_steps.sh"
 
 # The sum of a number over the stages of the plan.
 sum_of()
 {
     sed -n 's/^ \{6,8\}"'"$1"'": \([0-9]*\),*$/\1/p' "$work/plan.json" |
         awk '{ sum += $1 } END { printf "%.0f", sum }'
-}
-
-plan()
-{
-    "$mdlc" plan -q --target "$target" $options "$@" --json "$work/plan.json" "$work/model.mdl" \
-        > "$work/log" 2>&1 || fail "no plan with $*:" "$work/log"
-}
-
-train()
-{
-    "$mdlc" build -q --target "$target" $options "$@" "$work/model.mdl" -o "$work/trainer" \
-        2> "$work/log" || fail "no trainer with $*:" "$work/log"
-    MDL_SIM_CHECK=race "$work/trainer" -q --steps 4 --export "$work/weights" > "$work/log" 2>&1 ||
-        fail "does not train with $*:" "$work/log"
-    [ ! -s "$work/log" ] || fail "is not silent with $*:" "$work/log"
 }
 
 for model in "$@"; do

@@ -10,32 +10,12 @@ set -u
 mdlc=$1 target=$2 work=$3 shares=$(echo "$4" | tr , ' ')
 shift 4
 here=$(cd "$(dirname "$0")/../cuda" && pwd) || exit 1
-
-fail()
-{
-    echo "recompute: $name: $1" >&2
-    [ $# -lt 2 ] || cat "$2" >&2
-    exit 1
-}
+. "$here/../run/small_steps.sh"
 
 # The bytes of the device that needs most.
 most()
 {
     sed -n 's/^ \{6,8\}"total": \([0-9]*\),*$/\1/p' "$1" | sort -n | tail -1
-}
-
-plan()
-{
-    "$mdlc" plan -q --target "$target" $options "$@" --json "$work/plan.json" "$work/model.mdl" \
-        > "$work/log" 2>&1 || fail "no plan with $*:" "$work/log"
-}
-
-train()
-{
-    "$mdlc" build -q --target "$target" $options "$@" "$work/model.mdl" -o "$work/trainer" \
-        2> "$work/log" || fail "no trainer with $*:" "$work/log"
-    MDL_SIM_CHECK=race "$work/trainer" -q --steps 4 --export "$work/weights" > "$work/log" 2>&1 ||
-        fail "does not train with $*:" "$work/log"
 }
 
 for model in "$@"; do
