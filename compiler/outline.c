@@ -150,7 +150,7 @@ static void add_weights(Outline *o)
             }
 }
 
-static ValueId root_of(const Graph *g, ValueId v)
+ValueId outline_root(const Graph *g, ValueId v)
 {
     while (g->values.at[v].def != NONE && g->ops.at[g->values.at[v].def].kind == OP_RESHAPE)
         v = g->ops.at[g->values.at[v].def].in[0];
@@ -175,7 +175,7 @@ static bool *find_trained(const Outline *o)
     return trained;
 }
 
-static int64_t bytes_of(const Outline *o, ValueId v)
+int64_t outline_bytes(const Outline *o, ValueId v)
 {
     const Value *x = &o->model->graph->values.at[v];
     const bool wide = o->model->settings.train.precision == PRECISION_F64 && x->type == DT_F32;
@@ -195,11 +195,12 @@ static void find_flows(Outline *o, const int *unit)
         if (i < o->nforward && !has_work(o, i))
             continue;
         for (int k = 0; k < g->ops.at[i].nin; k++) {
-            const ValueId v = g->ops.at[i].in[k] == NONE ? NONE : root_of(g, g->ops.at[i].in[k]);
+            const ValueId v =
+                g->ops.at[i].in[k] == NONE ? NONE : outline_root(g, g->ops.at[i].in[k]);
             const OpId def = v == NONE ? NONE : g->values.at[v].def;
             if (def >= o->nforward && g->ops.at[i].phase == PHASE_W &&
                 g->ops.at[def].phase == PHASE_B && !late[v]) {
-                o->units.at[unit[def]].late += round_up(bytes_of(o, v), BUFFER_ALIGN);
+                o->units.at[unit[def]].late += round_up(outline_bytes(o, v), BUFFER_ALIGN);
                 late[v] = true;
             }
             if (def == NONE || def >= o->nforward)
@@ -214,7 +215,7 @@ static void find_flows(Outline *o, const int *unit)
             if (!flow[v]) {
                 VEC_PUSH(o->arena, &o->flows,
                          (Flow){.maker = unit[def],
-                                .bytes = bytes_of(o, v),
+                                .bytes = outline_bytes(o, v),
                                 .gradient = trained[v],
                                 .readers = ARENA_ARRAY(o->arena, int, 4)});
                 flow[v] = o->flows.n;
@@ -234,7 +235,7 @@ static void find_flows(Outline *o, const int *unit)
     /* a device that only sends a tensor keeps none */
     for (ValueId v = 0; v < g->values.n; v++)
         if (keeper[v])
-            o->units.at[keeper[v] - 1].kept += round_up(bytes_of(o, v), BUFFER_ALIGN);
+            o->units.at[keeper[v] - 1].kept += round_up(outline_bytes(o, v), BUFFER_ALIGN);
     double *delta = ARENA_ARRAY(o->arena, double, o->units.n + 2), alive = 0;
     for (int f = 0; f < o->flows.n; f++) {
         const Flow *x = &o->flows.at[f];
@@ -491,7 +492,6 @@ static void look_messages(Look *l)
     }
 }
 
-/* From a step to the next, with the updates. */
 /* How many micro-batches of a chunk the device itself holds. */
 static int held_there(const Look *l, const Pace *pace, int chunk)
 {
@@ -501,6 +501,7 @@ static int held_there(const Look *l, const Pace *pace, int chunk)
     return away ? OFFLOAD_SLOTS + pace->waiting[chunk] : pace->held[chunk];
 }
 
+/* From a step to the next, with the updates. */
 static double find_period(const Look *l, const Pace *pace)
 {
     const Program *p = &l->program;

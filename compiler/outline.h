@@ -60,6 +60,11 @@ void outline_shape(Outline *o);
  */
 enum { CROSSING_SLOTS = 4 };
 
+/* A reshaped tensor is the tensor that it is made of. */
+ValueId outline_root(const Graph *g, ValueId v);
+/* Of a micro-batch. */
+int64_t outline_bytes(const Outline *o, ValueId v);
+
 /* What a way of cutting would come to. Seconds are never more than those of the plan: messages
  * begin when they can, and wait for nobody. Bytes are an estimate. */
 typedef struct {

@@ -110,19 +110,9 @@ typedef struct {
     int nleaves;
 } Cheap;
 
-static ValueId root_of(const Graph *g, ValueId v)
-{
-    while (g->values.at[v].def != NONE && g->ops.at[g->values.at[v].def].kind == OP_RESHAPE)
-        v = g->ops.at[g->values.at[v].def].in[0];
-    return v;
-}
-
 static double size_of(const Cheap *k, ValueId v)
 {
-    const Value *x = &k->g->values.at[v];
-    const int each = x->type == DT_U8 ? 1 : dtype_is_half(x->type) ? 2 : 4;
-    const int64_t samples = x->batched ? k->c->model->settings.parallel.microbatch : 1;
-    return (double)(shape_count(&x->shape) * each * samples);
+    return (double)outline_bytes(k->c->outline[RECOMPUTE_KEEP], v);
 }
 
 static bool is_cheap_kind(const Chooser *c, const Graph *g, OpId o)
@@ -143,7 +133,7 @@ static double needs_besides(Cheap *k, OpId o)
             return 0;
     k->again[k->nagain++] = o;
     for (int i = 0; i < op->nin; i++) {
-        const ValueId v = op->in[i] == NONE ? NONE : root_of(k->g, op->in[i]);
+        const ValueId v = op->in[i] == NONE ? NONE : outline_root(k->g, op->in[i]);
         const OpId def = v == NONE ? NONE : k->g->values.at[v].def;
         if (def == NONE || k->kept[v] || k->c->cheap[def])
             continue;
@@ -173,7 +163,7 @@ static void find_cheap(Chooser *c, const Graph *g)
     for (OpId o = c->nforward; o < g->ops.n; o++)
         for (int i = 0; i < g->ops.at[o].nin; i++)
             if (g->ops.at[o].in[i] != NONE)
-                k.kept[root_of(g, g->ops.at[o].in[i])] = true;
+                k.kept[outline_root(g, g->ops.at[o].in[i])] = true;
     for (OpId o = 0; o < c->nforward; o++) {
         const Op *op = &g->ops.at[o];
         double saved = 0;
