@@ -363,6 +363,17 @@ static void print_remade(const Plan *plan, Text *out)
                     r->layers, plural(r->layers, "s"), r->cheap);
 }
 
+/* What is offloaded has a column in the table of memory; that nothing is shows nowhere else. */
+static void print_offloaded(const Plan *plan, Text *out)
+{
+    const Settings *s = &plan->p->model->settings;
+    int n = 0;
+    for (int i = 0; i < plan->p->devices.n; i++)
+        n += plan->p->devices.at[i].offloads.n;
+    if (s->parallel.offload != OFFLOAD_NONE && s->devices.host_link > 0 && n == 0)
+        text_add(out, "offloaded: nothing, as no chunk holds enough micro-batches to gain by it\n");
+}
+
 static void print_head(const Plan *plan, Text *out)
 {
     const Program *p = plan->p;
@@ -379,6 +390,7 @@ static void print_head(const Plan *plan, Text *out)
         text_printf(out, " with %d chunks", p->chunks.n);
     text_add(out, "\n");
     print_remade(plan, out);
+    print_offloaded(plan, out);
     text_add(out, "\n");
 }
 

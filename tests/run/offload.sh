@@ -44,4 +44,9 @@ for model in "$@"; do
             echo "$name, $way, $transfer: $(sum_of total) bytes of $before, $away on the host"
         done
     done
+    # four stages hold four micro-batches at most
+    "$mdlc" plan --target "$target" $options --set parallel.schedule=1f1b \
+        --set parallel.offload=activations --set "devices.host_link=10 GB/s" "$work/model.mdl" \
+        > "$work/log" 2>&1 || fail "no plan under 1f1b:" "$work/log"
+    grep -q "^offloaded: nothing" "$work/log" || fail "does not say that nothing is:" "$work/log"
 done
